@@ -1,0 +1,1 @@
+"""The tests; a package so that helpers have one import path."""

@@ -1,0 +1,141 @@
+"""What a test may leave behind on the machine: nothing. Finds it, removes it, and says what it was.
+
+A test owns what appeared while it ran: shared-memory objects of sets nobody holds alive, processes, threads
+and descriptors. Other daemons of the same machine go on meanwhile and are left alone: a set whose table is
+locked belongs to a living daemon or peer, and a process counts only if it is our child or carries our mark.
+"""
+
+import contextlib
+import fcntl
+import gc
+import os
+import signal
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SHM = Path("/dev/shm")
+PREFIXES = ("vmbusd-", "sem.vmbusd-")
+# Every process started by a test inherits this variable, also one that was orphaned since.
+MARK = "VMBUSD_TEST_SESSION"
+# Processes told to end, and descriptors in the hands of a thread that ends, get this long.
+SETTLE = 2.0
+# struct flock: type, whence, start, length, pid.
+FLOCK = struct.Struct("hhqqi")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was there at one moment."""
+
+    objects: frozenset[str]
+    processes: frozenset[int]
+    threads: frozenset[threading.Thread]
+    descriptors: frozenset[tuple[int, str]]
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(_objects(), _processes(), frozenset(threading.enumerate()), _descriptors())
+
+
+def remove_leftovers(before: Snapshot, settle: float = SETTLE) -> list[str]:
+    """Removes what is there and was not before; returns a line for each. Slow only if there is something."""
+    deadline = time.monotonic() + settle
+    while _differs(before, now := snapshot()) and time.monotonic() < deadline:
+        # What only a reference cycle still holds is no leftover.
+        gc.collect()
+        time.sleep(0.02)
+    found = []
+    # Processes first: what they keep alive falls with them.
+    for pid in sorted(now.processes - before.processes):
+        found.append(f"process {pid}: {_command_line(pid) or 'ended, but nobody waited for it'}")
+        _end_process(pid)
+    found += [f"thread {thread.name}" for thread in now.threads - before.threads]
+    for descriptor, target in sorted(now.descriptors - before.descriptors):
+        found.append(f"descriptor {descriptor}: {target}")
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    for name in sorted(_objects() - before.objects):
+        if not held_alive(name):
+            found.append(f"object /dev/shm/{name}")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(SHM / name)
+    return found
+
+
+def held_alive(name: str) -> bool:
+    """Whether somebody holds a lock on the table of the set that this object belongs to.
+
+    Byte 0 is the daemon's and byte 1 its peers'; both locks belong to open file descriptions, so a
+    description of our own sees them, whoever the holder is.
+    """
+    instance = name.removeprefix("sem.").split("-")[1]
+    for table in SHM.glob(f"vmbusd-{instance}-*-table"):
+        with contextlib.suppress(OSError), open(table, "rb") as file:
+            question = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 2, 0)
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, question)
+            if FLOCK.unpack(answer)[0] != fcntl.F_UNLCK:
+                return True
+    return False
+
+
+def _differs(before: Snapshot, now: Snapshot) -> bool:
+    return not (
+        now.processes <= before.processes
+        and now.threads <= before.threads
+        and now.descriptors <= before.descriptors
+        and all(held_alive(name) for name in now.objects - before.objects)
+    )
+
+
+def _objects() -> frozenset[str]:
+    return frozenset(name for name in os.listdir(SHM) if name.startswith(PREFIXES))
+
+
+def _descriptors() -> frozenset[tuple[int, str]]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        # The descriptor of the listing itself is gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/self/fd/{name}")
+            # The interpreter opens this one once and keeps it.
+            if target != "/dev/urandom":
+                found.add((int(name), target))
+    return frozenset(found)
+
+
+def _processes() -> frozenset[int]:
+    """Children of ours, unreaped ones too, and everything that inherited our mark."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        # Processes end while we look, and those of others may not be looked at.
+        with contextlib.suppress(OSError):
+            status = Path("/proc", name, "stat").read_text(errors="replace")
+            parent = int(status[status.rindex(")") + 2 :].split()[1])
+            if parent == os.getpid() or mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                found.add(int(name))
+    return frozenset(found)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _end_process(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        # An orphan: init reaps it, and all we can do is to wait for that.
+        deadline = time.monotonic() + SETTLE
+        while Path("/proc", str(pid)).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)

@@ -1,0 +1,1 @@
+"""The hands of the daemon: sockets, partitions, shared memory, clocks and everything that can fail."""

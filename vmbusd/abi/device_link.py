@@ -1,0 +1,196 @@
+"""The device protocol of `host.sock`: offers, requests of the bus to a device, and the device's answers.
+
+Same header and framing as `link`; kinds from 16 on. An `offer_id` is chosen by the host and unique among its
+living offers. `generation` names one open: an answer that carries another generation is stale and dropped.
+The answers CLOSED, GPADL_TORN_DOWN and RETARGETED also say that no signal call begun before is still running
+(DESIGN section 2): a host sends them only after it made sure of that. Source: DESIGN section 4.
+"""
+
+import enum
+from typing import ClassVar, Final
+
+import msgspec
+
+from vmbusd.abi import link
+from vmbusd.abi.errors import ProtocolError
+from vmbusd.abi.packing import U16, U32, Bytes120, Guid, Packing, Tail
+
+NO_ORDER: Final = 0xFFFFFFFF
+
+
+class Kind(enum.IntEnum):
+    """Device messages; the comment says who sends them."""
+
+    OFFER = 16  # host
+    REVOKE = 17  # host
+    OPENED = 32  # host
+    CLOSED = 33  # host
+    GPADL_ACCEPTED = 34  # host
+    GPADL_TORN_DOWN = 35  # host
+    RETARGETED = 36  # host
+    OFFER_RESULT = 48  # daemon
+    REVOKED = 49  # daemon
+    OPEN = 50  # daemon
+    CLOSE = 51  # daemon
+    GPADL = 52  # daemon
+    TEARDOWN = 53  # daemon
+    RETARGET = 54  # daemon
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Offer a channel. `order` sorts offers of one interface, NO_ORDER last (case 037)."""
+
+    kind: ClassVar[Kind] = Kind.OFFER
+    offer_id: U32
+    interface_id: Guid
+    instance_id: Guid
+    chn_flags: U16 = 0
+    subchannel_index: U16 = 0
+    mmio_megabytes: U16 = 0
+    mmio_megabytes_optional: U16 = 0
+    order: U32 = NO_ORDER
+    flags: U32 = 0
+    user_defined: Bytes120 = bytes(120)
+
+
+class Revoke(msgspec.Struct, frozen=True):
+    """Withdraw an offer; no signal of this channel is running any more. Answered by Revoked."""
+
+    kind: ClassVar[Kind] = Kind.REVOKE
+    offer_id: U32
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Answer to Open. A status with bit 31 set is a failure."""
+
+    kind: ClassVar[Kind] = Kind.OPENED
+    offer_id: U32
+    generation: U32
+    status: U32
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Answer to Close: the device has let go of the rings."""
+
+    kind: ClassVar[Kind] = Kind.CLOSED
+    offer_id: U32
+    generation: U32
+
+
+class GpadlAccepted(msgspec.Struct, frozen=True):
+    """Answer to Gpadl."""
+
+    kind: ClassVar[Kind] = Kind.GPADL_ACCEPTED
+    offer_id: U32
+    gpadl: U32
+    status: U32
+
+
+class GpadlTornDown(msgspec.Struct, frozen=True):
+    """Answer to Teardown: the last mapping is gone."""
+
+    kind: ClassVar[Kind] = Kind.GPADL_TORN_DOWN
+    offer_id: U32
+    gpadl: U32
+
+
+class Retargeted(msgspec.Struct, frozen=True):
+    """Answer to Retarget: no signal call that had loaded the old target is still running."""
+
+    kind: ClassVar[Kind] = Kind.RETARGETED
+    offer_id: U32
+    generation: U32
+    vp: U32
+    status: U32
+
+
+class OfferResult(msgspec.Struct, frozen=True):
+    """Status 0, or a refusal with its reason in UTF-8."""
+
+    kind: ClassVar[Kind] = Kind.OFFER_RESULT
+    offer_id: U32
+    status: U32
+    text: Tail
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """The offer is gone; its id may be used again."""
+
+    kind: ClassVar[Kind] = Kind.REVOKED
+    offer_id: U32
+
+
+class Open(msgspec.Struct, frozen=True):
+    """The guest opens the channel. The slot is open already: signalling may begin at once (case 072)."""
+
+    kind: ClassVar[Kind] = Kind.OPEN
+    offer_id: U32
+    generation: U32
+    relid: U32
+    event_flag: U32
+    connection_id: U32
+    target_vp: U32
+    ring_gpadl: U32
+    downstream_page: U32
+    user_data: Bytes120
+
+
+class Close(msgspec.Struct, frozen=True):
+    """The guest closes the channel, or is gone."""
+
+    kind: ClassVar[Kind] = Kind.CLOSE
+    offer_id: U32
+    generation: U32
+
+
+class Gpadl(msgspec.Struct, frozen=True):
+    """The guest describes memory: `ranges` is the range buffer of spec/02 section 8 (u64 words)."""
+
+    kind: ClassVar[Kind] = Kind.GPADL
+    offer_id: U32
+    gpadl: U32
+    range_count: U32
+    reserved: U32
+    ranges: Tail
+
+
+class Teardown(msgspec.Struct, frozen=True):
+    """The guest takes memory back."""
+
+    kind: ClassVar[Kind] = Kind.TEARDOWN
+    offer_id: U32
+    gpadl: U32
+
+
+class Retarget(msgspec.Struct, frozen=True):
+    """The channel's target VP has changed; the table already says so."""
+
+    kind: ClassVar[Kind] = Kind.RETARGET
+    offer_id: U32
+    generation: U32
+    vp: U32
+
+
+FromHost = Offer | Revoke | Opened | Closed | GpadlAccepted | GpadlTornDown | Retargeted
+ToHost = OfferResult | Revoked | Open | Close | Gpadl | Teardown | Retarget
+
+_FROM_HOST = (Offer, Revoke, Opened, Closed, GpadlAccepted, GpadlTornDown, Retargeted)
+_TO_HOST = (OfferResult, Revoked, Open, Close, Gpadl, Teardown, Retarget)
+_PACKING: Final[dict[int, Packing[msgspec.Struct]]] = {
+    cls.kind: Packing(cls) for cls in _FROM_HOST + _TO_HOST
+}
+FROM_HOST_KINDS: Final = frozenset(cls.kind for cls in _FROM_HOST)
+
+
+def encode(message: FromHost | ToHost, *, sequence: int = 0) -> bytes:
+    """One packet with a device message."""
+    header = link.HEADER.encode(link.Header(message.kind, sequence=sequence))
+    return header + _PACKING[message.kind].encode(message)
+
+
+def decode(header: link.Header, packet: bytes) -> FromHost | ToHost:
+    """The device message in a packet. Raises ProtocolError for an unknown kind or a short body."""
+    packing = _PACKING.get(header.kind)
+    if packing is None:
+        raise ProtocolError(f"unknown device message kind {header.kind}")
+    return packing.decode(packet, link.HEADER.size)  # type: ignore[return-value]

@@ -1,0 +1,45 @@
+"""Errors by meaning: whose fault it is, never an errno.
+
+Every error a user of this project can catch derives from `VmbusError`. The class says who has to change
+something: `ProtocolError` the peer, `UsageError` the caller, `ResourceError` the machine, `ChannelGone`
+and `LinkClosed` nobody (the other side went away, and it says why).
+"""
+
+
+class VmbusError(Exception):
+    """Root of every error raised on purpose by this project."""
+
+
+class ProtocolError(VmbusError):
+    """The peer's fault: bytes, lengths, order or values that the protocol does not allow."""
+
+
+class UsageError(VmbusError, ValueError):
+    """The caller's fault: an argument, a configuration value or a call in the wrong state."""
+
+
+class ResourceError(VmbusError):
+    """The machine's fault: shared memory, descriptors, permissions or a limit that is used up."""
+
+
+class RefusedError(VmbusError):
+    """The daemon understood and said no; the text is the daemon's own reason.
+
+    `code` is a `link.Code` when a link was refused, a status of the bus when a request was, else 0.
+    """
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class LinkClosed(VmbusError):
+    """The link to the daemon ended; the text is the reason, as far as it is known."""
+
+
+class ChannelGone(VmbusError):
+    """The channel was closed or rescinded while, or before, it was used."""
+
+
+class ObjectDead(VmbusError):
+    """A shared object was truncated behind our back; a zero page stands in for it and the link must end."""

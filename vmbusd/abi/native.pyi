@@ -1,0 +1,226 @@
+"""Types of the native core; the code is native.pyx over the vmbus_*.h headers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from typing_extensions import Buffer
+
+MUTANTS: Final[tuple[str, ...]]
+"""Seeded mistakes this build contains; empty in every shipped build."""
+
+class Guard:
+    """Keeps a shared mapping safe from truncation: a fault inside it maps zero pages and marks it dead.
+
+    One SIGBUS handler serves all guards and chains to the handler that was there before.
+    """
+
+    def __init__(self, buffer: Buffer, name: str) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def dead(self) -> bool: ...
+    def check(self) -> None:
+        """Raises ObjectDead, naming the object, once a fault hit the mapping."""
+    def release(self) -> None: ...
+
+class Words:
+    """Atomic 64-bit words on any aligned buffer: rmw seq_cst, loads acquire, stores release."""
+
+    def __init__(self, buffer: Buffer, offset: int = 0, count: int | None = None) -> None: ...
+    def __len__(self) -> int: ...
+    def load(self, index: int) -> int: ...
+    def store(self, index: int, value: int) -> None: ...
+    def add(self, index: int, value: int) -> int: ...
+    def or_(self, index: int, value: int) -> int: ...
+    def and_(self, index: int, value: int) -> int: ...
+    def exchange(self, index: int, value: int) -> int: ...
+    def compare_exchange(self, index: int, expected: int, value: int) -> bool: ...
+
+class EventFlags:
+    """The 2048 flags of SINT 2 in an interrupt page (or any 4096-byte page of SIEFP layout)."""
+
+    def __init__(self, buffer: Buffer, offset: int = 0) -> None:
+        """`offset` is the page's byte offset in the buffer. The buffer must be writable."""
+    def set(self, flag: int) -> bool:
+        """True when the flag went from 0 to 1. Raises UsageError outside 0..2047."""
+    def set_many(self, flags: Iterable[int]) -> int: ...
+    def is_set(self, flag: int) -> bool: ...
+    def any(self) -> bool: ...
+    def pending(self) -> list[int]:
+        """The set flags, ascending, left as they are."""
+    def take(self) -> list[int]:
+        """All pending flags but 0, ascending, each once, and cleared.
+
+        Only for pages without claims and journal.
+        """
+
+class Doorbell:
+    """Wake without which: a semaphore in a mapping or an eventfd. `wait` releases the GIL."""
+
+    @staticmethod
+    def semaphore(buffer: Buffer) -> Doorbell: ...
+    @staticmethod
+    def eventfd(fd: int) -> Doorbell:
+        """Borrows the descriptor, which must be non-blocking."""
+    @property
+    def kind(self) -> str: ...
+    def fileno(self) -> int:
+        """The eventfd's descriptor. Raises UsageError for a semaphore."""
+    def ring(self) -> None: ...
+    def wait(self, timeout: float) -> bool:
+        """False after `timeout` seconds of CLOCK_MONOTONIC. A Python signal handler may raise through it."""
+    def drain(self) -> int: ...
+
+class Table:
+    """The channel table, read: slots, records, owners."""
+
+    def __init__(self, buffer: Buffer) -> None: ...
+    def slot(self, flag: int) -> int: ...
+    def slots(self) -> list[tuple[int, int]]:
+        """(flag, slot) of every non-empty slot."""
+    def target(self, relid: int) -> int: ...
+    def record(self, relid: int) -> dict[str, Any]:
+        """The fields of struct vmb_record by name; GUIDs as 16 bytes."""
+    def owner(self, vp: int) -> tuple[int, int, int, int]:
+        """(pid, state, start time, incarnation)."""
+    def header(self) -> dict[str, Any]: ...
+
+class TableWriter(Table):
+    """The daemon's side. Raises UsageError for a buffer that is mapped read-only, never faults."""
+
+    def format(self, *, vps: int, epoch: int, ram_size: int, partition: str) -> None: ...
+    def fill(
+        self,
+        flag: int,
+        relid: int,
+        *,
+        host_link: int,
+        connection_id: int,
+        monitor_id: int,
+        flags: int,
+        interface_id: bytes,
+        instance_id: bytes,
+        subchannel_index: int,
+    ) -> None:
+        """Record, then slot with open = 0. Target is set to 'never interrupt'."""
+    def open(self, flag: int, relid: int, generation: int) -> None: ...
+    def close(self, flag: int) -> None: ...
+    def empty(self, flag: int, relid: int) -> None: ...
+    def set_target(self, relid: int, vp: int) -> None: ...
+    def set_state(self, relid: int, state: int) -> None: ...
+    def set_owner(self, vp: int, pid: int, state: int, start_time: int, incarnation: int) -> None: ...
+    def set_fault_armed(self, armed: bool) -> None: ...
+    def targets(self, vp: int) -> list[int]:
+        """Relids of the non-empty slots whose record targets `vp`."""
+
+class Blocks:
+    """The `-guest` object: claims, ring location, driver state."""
+
+    def __init__(self, buffer: Buffer) -> None: ...
+    def claim(self, flag: int) -> int: ...
+    def is_free(self, flag: int) -> bool:
+        """Step 3 of close: RUN is not in the claim (seq_cst load)."""
+    def clear(self, flag: int) -> None:
+        """Zero what a completed close leaves behind; claim and ring location stay."""
+    def ring(self, flag: int) -> tuple[int, int, int, int]:
+        """(first page number, pages, downstream page, GPADL handle)."""
+    def set_ring(self, flag: int, pfn: int, pages: int, downstream: int, gpadl: int) -> None: ...
+    def interrupts(self, flag: int) -> int: ...
+    def state(self, flag: int) -> memoryview:
+        """The 256 bytes of driver state."""
+
+class VpWork:
+    """The `-vpwork` object, read."""
+
+    def __init__(self, buffer: Buffer, vps: int) -> None: ...
+    def statistics(self, vp: int) -> dict[str, int]:
+        """The counters of struct vmb_vpwork by name, and `idle`."""
+    def is_idle(self, vp: int) -> bool: ...
+
+class Route:
+    """Where a channel's signals go; subclass it for a channel object. Not live: signalling does nothing."""
+
+    flag: int
+    relid: int
+    live: bool
+    def bind(self, sender: Sender, relid: int, flag: int) -> None: ...
+    def signal(self) -> bool:
+        """Set the bit on the current target VP and ring if it sleeps. True for 0 -> 1.
+
+        Holds the GIL for its whole duration: whoever holds the GIL knows that no signal call is running.
+        """
+
+class Sender:
+    """What one host process (or thread, on an interpreter without a GIL) knows of the VPs it signals."""
+
+    def __init__(self, table: Buffer, events: Buffer, vpwork: Buffer, doorbells: Sequence[Doorbell]) -> None:
+        """`table` and `vpwork` may be read-only; `events` must be writable. One doorbell per VP."""
+    def signal_many(self, routes: Sequence[Route]) -> int:
+        """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
+    def statistics(self) -> dict[str, int]:
+        """signals transitions posts moved (targets that changed under a signal)."""
+
+class HostSender:
+    """Guest to host: the flags and doorbell of one host link's page."""
+
+    def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
+    def signal(self, flag: int) -> bool: ...
+    def statistics(self) -> dict[str, int]: ...
+
+class HostWaiter:
+    """The host's end of its own page: sleep rule and take."""
+
+    def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
+    def wait(self, timeout: float) -> list[int]:
+        """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
+
+class Registry:
+    """(flag, generation) -> callable: what the workers of one process call. Shared by its threads."""
+
+    def __init__(
+        self, missing: Callable[[int, int], None], failed: Callable[[int, BaseException], None]
+    ) -> None:
+        """`missing(flag, generation)` runs, under the claim, when nothing is bound for a slot's generation:
+        it binds something and calls it. `failed(flag, error)` hears of a callback that raised an Exception.
+        """
+    def bind(self, flag: int, generation: int, call: Callable[[Any], object], argument: Any) -> None: ...
+    def unbind(self, flag: int, generation: int) -> None: ...
+
+class Worker:
+    """Plays one VP: drain, dispatch, sleep."""
+
+    def __init__(
+        self,
+        vp: int,
+        *,
+        table: Buffer,
+        events: Buffer,
+        vpwork: Buffer,
+        blocks: Buffer,
+        doorbell: Doorbell,
+        registry: Registry,
+        relook: bool = False,
+        spin: float = 0.0,
+        guards: Sequence[Guard] = (),
+    ) -> None:
+        """`spin`: seconds to look at the page before sleeping; switches itself off while it does not pay."""
+    def dispatch(self) -> int:
+        """One drain of the page: calls what is bound. Returns the number of bits seen."""
+    def run(self) -> None:
+        """Serve until `stop` and until a drain found nothing.
+
+        Waits without the GIL, in slices of at most 1 s. Raises ObjectDead when a guard died, and what a
+        callback or signal handler raised that is no Exception (KeyboardInterrupt, SystemExit).
+        """
+    def stop(self) -> None:
+        """Ask `run` to return; callable from any thread and from callbacks."""
+    def statistics(self) -> dict[str, int]: ...
+
+def recover(vp: int, *, table: Buffer, events: Buffer, vpwork: Buffer, blocks: Buffer) -> tuple[int, int]:
+    """(claims freed, bits put back) of a VP whose process is known to be dead."""
+
+def sweep(vp: int, live: int, *, events: Buffer, doorbell: Doorbell) -> int:
+    """Hand the bits of a VP without worker to VP `live` and ring it. Returns the bits moved."""
+
+def pending_count(events: Buffer, vp: int) -> int:
+    """Bits set on a VP's page, flag 0 left out."""

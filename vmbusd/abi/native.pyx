@@ -1,0 +1,34 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# SPDX-License-Identifier: MIT
+"""The native core for Python: a thin face over the vmbus_*.h headers.
+
+Rules: a buffer is checked for size, alignment and writability once, at construction; afterwards no call
+checks or allocates more than its result. Waiting releases the GIL; signalling and dispatching hold it, so
+whoever holds the GIL knows that no signal call of this process is in the middle. The protocol itself stands
+in the headers (docs/signal-protocol.md), testable without Python.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport PyObject
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset, strerror
+
+import os as _os
+
+from vmbusd.abi.errors import ObjectDead, ResourceError, UsageError
+
+include "native_headers.pxi"
+include "native_buffers.pxi"
+include "native_doorbell.pxi"
+include "native_table.pxi"
+include "native_sender.pxi"
+include "native_worker.pxi"
+include "native_daemon.pxi"

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+# What the binding uses of the C headers.
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include "vmbus_daemon.h"
+    #include "vmbus_guard.h"
+    """
+
+cdef extern from "vmbus_abi.h" nogil:
+    enum:
+        VMB_ABI_VERSION
+        VMB_PAGE
+        VMB_FLAGS
+        VMB_WORDS
+        VMB_MAX_VPS
+        VMB_FLAGS_OFFSET
+        VMB_NO_TARGET
+        VMB_CLAIM_RUN
+        VMB_GENERATION_MAX
+    uint64_t VMB_TABLE_MAGIC
+    uint64_t VMB_SLOT_OPEN
+
+    struct vmb_event_page:
+        uint64_t flags[32]
+
+    struct vmb_owner:
+        uint32_t pid
+        uint32_t state
+        uint64_t start_time
+        uint64_t incarnation
+
+    struct vmb_table_header:
+        uint64_t magic
+        uint32_t abi_version
+        uint32_t header_size
+        uint32_t slot_count
+        uint32_t slot_size
+        uint32_t record_size
+        uint32_t vp_count
+        uint64_t epoch
+        uint64_t ram_size
+        char partition[32]
+        uint8_t fault_armed
+        vmb_owner owner[64]
+
+    struct vmb_record:
+        uint32_t state
+        uint32_t target_vp
+        uint32_t relid
+        uint32_t event_flag
+        uint32_t host_link
+        uint32_t connection_id
+        uint32_t monitor_id
+        uint32_t flags
+        uint64_t generation
+        uint8_t interface_id[16]
+        uint8_t instance_id[16]
+        uint32_t subchannel_index
+        uint32_t flag_used
+
+    struct vmb_table:
+        vmb_table_header header
+        uint64_t slot[2048]
+        vmb_record record[2048]
+
+    struct vmb_vpwork:
+        uint64_t idle
+        uint64_t passes
+        uint64_t callbacks
+        uint64_t spurious
+        uint64_t left_again
+        uint64_t sleeps
+        uint64_t empty_wakes
+        uint64_t rescued
+        uint64_t storms
+        uint64_t off_target
+        uint64_t exceptions
+        uint64_t spins_won
+        uint64_t spins_lost
+        uint64_t taken[32]
+
+    struct vmb_block:
+        uint32_t claim
+        uint32_t ring_pfn
+        uint32_t ring_pages
+        uint32_t ring_downstream
+        uint32_t ring_gpadl
+        uint64_t interrupts
+        uint64_t off_target
+        uint8_t driver_state[256]
+
+    struct vmb_host_page:
+        uint64_t flags[32]
+        uint64_t idle
+
+cdef extern from "vmbus_doorbell.h" nogil:
+    ctypedef struct sem_t:
+        pass
+    enum:
+        VMB_WAIT_RUNG
+        VMB_WAIT_TIMEOUT
+    struct vmb_doorbell:
+        sem_t *semaphore
+        int fd
+    int vmb_doorbell_ring(vmb_doorbell *)
+    int vmb_doorbell_try(vmb_doorbell *)
+    int vmb_doorbell_wait(vmb_doorbell *, int64_t)
+    int64_t vmb_now_ns()
+    void vmb_pause_ns(int64_t)
+
+cdef extern from "vmbus_core.h" nogil:
+    struct vmb_sender:
+        vmb_table *table
+        vmb_event_page *pages
+        vmb_vpwork *work
+        vmb_doorbell *doorbells
+        uint32_t vps
+        uint64_t signals
+        uint64_t transitions
+        uint64_t posts
+        uint64_t moved
+    struct vmb_worker:
+        vmb_table *table
+        uint64_t *flags
+        vmb_vpwork *work
+        vmb_block *blocks
+        uint32_t vp
+        uint64_t sleep
+    uint64_t VMB_BIT(uint32_t)
+    uint32_t VMB_SLOT_GENERATION(uint64_t)
+    int vmb_any_pending(uint64_t *)
+    unsigned vmb_take(uint64_t *, uint16_t *)
+    int vmb_signal(vmb_sender *, uint32_t, uint32_t)
+    uint64_t vmb_signal_many(vmb_sender *, const uint16_t *, const uint16_t *, unsigned)
+    int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
+    int vmb_sleep_begin(uint64_t *, uint64_t *, uint64_t *)
+    void vmb_sleep_end(uint64_t *, uint64_t *)
+    int vmb_spin(uint64_t *, int64_t)
+    void vmb_count(uint64_t *, uint64_t)
+    void vmb_worker_begin(vmb_worker *)
+
+# With the GIL: the callbacks are Python.
+cdef extern from "vmbus_core.h":
+    ctypedef void (*vmb_callback)(void *, uint32_t, uint64_t) noexcept
+    unsigned vmb_drain(vmb_worker *, vmb_callback, void *)
+
+cdef extern from "vmbus_daemon.h" nogil:
+    void vmb_slot_fill(vmb_table *, uint32_t, uint64_t)
+    void vmb_slot_open(vmb_table *, uint32_t, uint64_t)
+    void vmb_slot_close(vmb_table *, uint32_t)
+    void vmb_slot_empty(vmb_table *, uint32_t)
+    void vmb_retarget(vmb_table *, uint32_t, uint32_t)
+    int vmb_close_done(vmb_block *, uint32_t)
+    void vmb_block_clear(vmb_block *)
+    unsigned vmb_recover(uint32_t, vmb_event_page *, vmb_vpwork *, vmb_block *, const vmb_table *, uint64_t *)
+    unsigned vmb_sweep(vmb_event_page *, vmb_event_page *, vmb_doorbell *)
+
+cdef extern from "vmbus_guard.h" nogil:
+    struct vmb_guard:
+        int writable
+        int dead
+    int vmb_guard_install()
+    vmb_guard *vmb_guard_add(void *, size_t, int)
+    void vmb_guard_remove(vmb_guard *)
+
+cdef extern from *:
+    """
+    static inline uint64_t vmb_py_load(uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline void vmb_py_store(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+    static inline uint64_t vmb_py_add(uint64_t *p, uint64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
+    static inline uint64_t vmb_py_or(uint64_t *p, uint64_t v) { return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST); }
+    static inline uint64_t vmb_py_and(uint64_t *p, uint64_t v) { return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST); }
+    static inline uint64_t vmb_py_swap(uint64_t *p, uint64_t v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+    static inline int vmb_py_cas(uint64_t *p, uint64_t e, uint64_t v)
+    { return __atomic_compare_exchange_n(p, &e, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); }
+    static inline uint32_t vmb_py_load32(uint32_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    #define VMB_PY_NAME(m) (VMB_MUTANT_##m ? #m : "")
+    static const char *vmb_py_mutants[] = {
+        VMB_PY_NAME(no_second_look), VMB_PY_NAME(idle_not_seq_cst), VMB_PY_NAME(shared_mark_after_post),
+        VMB_PY_NAME(shared_mark_before_post), VMB_PY_NAME(already_set_returns), VMB_PY_NAME(new_worker_zeroes),
+        VMB_PY_NAME(claimed_dropped), VMB_PY_NAME(plain_let_go), VMB_PY_NAME(no_claim),
+        VMB_PY_NAME(table_before_claim), VMB_PY_NAME(close_does_not_wait), VMB_PY_NAME(slot_not_seq_cst),
+        VMB_PY_NAME(claimed_put_back), 0};
+    """
+    uint64_t vmb_py_load(uint64_t *) nogil
+    void vmb_py_store(uint64_t *, uint64_t) nogil
+    uint64_t vmb_py_add(uint64_t *, uint64_t) nogil
+    uint64_t vmb_py_or(uint64_t *, uint64_t) nogil
+    uint64_t vmb_py_and(uint64_t *, uint64_t) nogil
+    uint64_t vmb_py_swap(uint64_t *, uint64_t) nogil
+    int vmb_py_cas(uint64_t *, uint64_t, uint64_t) nogil
+    uint32_t vmb_py_load32(uint32_t *) nogil
+    const char **vmb_py_mutants
+
+cdef extern from *:
+    int _popcount "__builtin_popcountll"(uint64_t) nogil
+
+cdef extern from "Python.h":
+    PyObject *PyObject_CallOneArg(PyObject *, PyObject *)
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    void Py_INCREF(PyObject *)
+    void Py_DECREF(PyObject *)
+    void PyErr_Fetch(PyObject **, PyObject **, PyObject **)
+    void PyErr_NormalizeException(PyObject **, PyObject **, PyObject **)
+    void PyErr_WriteUnraisable(object)
+    void Py_XDECREF(PyObject *)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+# Signalling: host to guest through the table, guest to host through the host link's page.
+
+# Routes whose relids and flags are gathered on the stack per native call.
+DEF BATCH = 256
+
+
+cdef class Sender:
+    """What one host process (or thread, on an interpreter without a GIL) knows of the VPs it signals."""
+
+    cdef vmb_sender sender
+    cdef vmb_doorbell bells[64]
+    cdef _View table, events, vpwork
+    cdef tuple doorbells
+
+    def __cinit__(self, table, events, vpwork, doorbells):
+        cdef Py_ssize_t vps = len(doorbells)
+        cdef Py_ssize_t i
+        if not 1 <= vps <= VMB_MAX_VPS:
+            raise UsageError(f"{vps} doorbells; a partition has 1..{VMB_MAX_VPS} VPs")
+        self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
+        self.events = _view(events, 0, sizeof(vmb_event_page) * vps, 64, True, "interrupt pages")
+        self.vpwork = _view(vpwork, 0, sizeof(vmb_vpwork) * vps, 64, False, "vpwork")
+        self.doorbells = tuple(doorbells)
+        for i in range(vps):
+            self.bells[i] = (<Doorbell?>self.doorbells[i]).bell
+        self.sender.table = <vmb_table *>self.table.at
+        self.sender.pages = <vmb_event_page *>self.events.at
+        self.sender.work = <vmb_vpwork *>self.vpwork.at
+        self.sender.doorbells = self.bells
+        self.sender.vps = <uint32_t>vps
+
+    def signal_many(self, routes):
+        """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
+        cdef list items = routes if type(routes) is list else list(routes)
+        cdef uint16_t relids[BATCH]
+        cdef uint16_t flags[BATCH]
+        cdef unsigned n = 0
+        cdef uint64_t transitions = 0
+        cdef Route route
+        for item in items:
+            route = <Route?>item
+            if not route.live:
+                continue
+            if route.sender is not self:
+                raise UsageError(f"relid {route.relid} belongs to another link")
+            relids[n] = route.relid
+            flags[n] = route.flag
+            n += 1
+            if n == BATCH:
+                transitions += vmb_signal_many(&self.sender, relids, flags, n)
+                n = 0
+        return transitions + vmb_signal_many(&self.sender, relids, flags, n)
+
+    def statistics(self):
+        """signals, transitions (0 -> 1), posts, moved (targets that changed under a signal)."""
+        return {
+            "signals": self.sender.signals,
+            "transitions": self.sender.transitions,
+            "posts": self.sender.posts,
+            "moved": self.sender.moved,
+        }
+
+
+cdef class Route:
+    """Where a channel's signals go; subclass it for a channel object. Not live: signalling does nothing."""
+
+    cdef Sender sender
+    cdef readonly uint16_t relid
+    cdef readonly uint16_t flag
+    cdef public bint live
+
+    def bind(self, Sender sender not None, relid, flag):
+        """Set relid and event flag; `live` stays as it is."""
+        self.relid = _index(relid, VMB_FLAGS, "relid")
+        self.flag = _index(flag, VMB_FLAGS, "event flag")
+        self.sender = sender
+
+    def signal(self):
+        """Set the bit on the current target VP and ring if it sleeps. True for 0 -> 1."""
+        if not self.live or self.sender is None:
+            return False
+        return vmb_signal(&self.sender.sender, self.relid, self.flag) != 0
+
+
+cdef class HostSender:
+    """Guest to host: the flags and doorbell of one host link's page."""
+
+    cdef _View view
+    cdef Doorbell doorbell
+    cdef uint64_t rung, signals, transitions
+
+    def __cinit__(self, page, Doorbell doorbell not None):
+        self.view = _view(page, 0, sizeof(vmb_host_page), 64, True, "host page")
+        self.doorbell = doorbell
+
+    def signal(self, flag):
+        """Set the flag and ring the host if it sleeps. True for 0 -> 1."""
+        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
+        cdef int first = vmb_signal_host(<vmb_host_page *>self.view.at, &self.doorbell.bell, &self.rung, f)
+        self.signals += 1
+        self.transitions += first
+        return first != 0
+
+    def statistics(self):
+        """signals, transitions (0 -> 1)."""
+        return {"signals": self.signals, "transitions": self.transitions}
+
+
+cdef class HostWaiter:
+    """The host's end of its own page: sleep rule and take. No claims: the taker's death ends its channels."""
+
+    cdef _View view
+    cdef Doorbell doorbell
+    cdef uint64_t sleep
+    cdef int empty
+    cdef readonly uint64_t storms
+
+    def __cinit__(self, page, Doorbell doorbell not None):
+        cdef vmb_host_page *p
+        self.view = _view(page, 0, sizeof(vmb_host_page), 64, True, "host page")
+        self.doorbell = doorbell
+        p = <vmb_host_page *>self.view.at
+        self.sleep = vmb_py_load(&p.idle)
+        if self.sleep & 1:
+            vmb_sleep_end(&p.idle, &self.sleep)
+
+    def wait(self, double timeout):
+        """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
+        cdef vmb_host_page *p = <vmb_host_page *>self.view.at
+        cdef int64_t end = vmb_now_ns() + <int64_t>(timeout * 1e9)
+        cdef int64_t until
+        cdef uint16_t out[2048]
+        cdef unsigned n
+        cdef int rung
+        while True:
+            n = vmb_take(p.flags, out)
+            if n:
+                self.empty = 0
+                return _flag_list(out, n)
+            if vmb_now_ns() >= end:
+                return []
+            if vmb_sleep_begin(&p.idle, &self.sleep, p.flags):
+                try:
+                    while True:
+                        until = min(end, vmb_now_ns() + SLICE_NS)
+                        if self.empty >= STORM_WAKES:
+                            self.storms += self.empty == STORM_WAKES
+                            self.empty += 1
+                            with nogil:
+                                _drain_doorbell(&self.doorbell.bell)
+                                vmb_pause_ns(STORM_PAUSE_NS)
+                            PyErr_CheckSignals()
+                            break
+                        with nogil:
+                            rung = vmb_doorbell_wait(&self.doorbell.bell, until)
+                        PyErr_CheckSignals()
+                        if rung == VMB_WAIT_RUNG:
+                            self.empty += 1
+                            break
+                        if vmb_now_ns() >= end:
+                            break
+                finally:
+                    vmb_sleep_end(&p.idle, &self.sleep)
+            else:
+                vmb_sleep_end(&p.idle, &self.sleep)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+# The channel table, the guest's blocks and the workers' words, for whoever may read or write them.
+
+cdef class Table:
+    """The channel table, read: slots, records, owners."""
+
+    cdef _View view
+    cdef vmb_table *table
+
+    def __cinit__(self, buffer, *args):
+        self.view = _view(buffer, 0, sizeof(vmb_table), 64, isinstance(self, TableWriter), "channel table")
+        self.table = <vmb_table *>self.view.at
+
+    def slot(self, flag):
+        return vmb_py_load(&self.table.slot[_index(flag, VMB_FLAGS, "event flag")])
+
+    def slots(self):
+        cdef list out = []
+        cdef uint32_t f
+        cdef uint64_t s
+        for f in range(<uint32_t>VMB_FLAGS):
+            s = vmb_py_load(&self.table.slot[f])
+            if s:
+                out.append((f, s))
+        return out
+
+    def target(self, relid):
+        return vmb_py_load32(&self.table.record[_index(relid, VMB_FLAGS, "relid")].target_vp)
+
+    def record(self, relid):
+        cdef vmb_record *r = &self.table.record[_index(relid, VMB_FLAGS, "relid")]
+        return {
+            "state": r.state,
+            "target_vp": vmb_py_load32(&r.target_vp),
+            "relid": r.relid,
+            "event_flag": r.event_flag,
+            "host_link": r.host_link,
+            "connection_id": r.connection_id,
+            "monitor_id": r.monitor_id,
+            "flags": r.flags,
+            "generation": r.generation,
+            "interface_id": (<char *>r.interface_id)[:16],
+            "instance_id": (<char *>r.instance_id)[:16],
+            "subchannel_index": r.subchannel_index,
+        }
+
+    def owner(self, vp):
+        cdef vmb_owner *o = &self.table.header.owner[_index(vp, VMB_MAX_VPS, "VP")]
+        return o.pid, o.state, o.start_time, o.incarnation
+
+    def header(self):
+        cdef vmb_table_header *h = &self.table.header
+        return {
+            "magic": h.magic,
+            "abi_version": h.abi_version,
+            "vps": h.vp_count,
+            "epoch": h.epoch,
+            "ram_size": h.ram_size,
+            "partition": (<char *>h.partition)[:32].rstrip(b"\0").decode("ascii", "replace"),
+            "fault_armed": h.fault_armed != 0,
+        }
+
+
+cdef class TableWriter(Table):
+    """The daemon's side. Raises UsageError for a buffer that is mapped read-only, never faults."""
+
+    def format(self, *, uint32_t vps, uint64_t epoch, uint64_t ram_size, str partition):
+        """Write page 0 of a new, zeroed table; the magic last, so that half a header is none."""
+        cdef vmb_table_header *h = &self.table.header
+        cdef bytes name = partition.encode("ascii")
+        if not 1 <= vps <= VMB_MAX_VPS or len(name) > 32:
+            raise UsageError(f"table: {vps} VPs, name of {len(name)} bytes")
+        h.abi_version = VMB_ABI_VERSION
+        h.header_size = VMB_PAGE
+        h.slot_count = VMB_FLAGS
+        h.slot_size = 8
+        h.record_size = sizeof(vmb_record)
+        h.vp_count = vps
+        h.epoch = epoch
+        h.ram_size = ram_size
+        memset(h.partition, 0, 32)
+        memcpy(h.partition, <char *>name, len(name))
+        vmb_py_store(&h.magic, VMB_TABLE_MAGIC)
+
+    def fill(self, flag, relid, *, uint32_t host_link, uint32_t connection_id, uint32_t monitor_id,
+             uint32_t flags, bytes interface_id, bytes instance_id, uint32_t subchannel_index):
+        """Record, then slot with open = 0. The target is 'never interrupt' until the open names one."""
+        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
+        cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
+        cdef vmb_record *r = &self.table.record[i]
+        if len(interface_id) != 16 or len(instance_id) != 16:
+            raise UsageError("a GUID has 16 bytes")
+        r.state = 0
+        r.relid = i
+        r.event_flag = f
+        r.host_link = host_link
+        r.connection_id = connection_id
+        r.monitor_id = monitor_id
+        r.flags = flags
+        memcpy(r.interface_id, <char *>interface_id, 16)
+        memcpy(r.instance_id, <char *>instance_id, 16)
+        r.subchannel_index = subchannel_index
+        vmb_retarget(self.table, i, VMB_NO_TARGET)
+        vmb_slot_fill(self.table, f, (r.generation << 33) | self._offset(i))
+
+    cdef uint64_t _offset(self, uint32_t relid) noexcept:
+        return <uint64_t>(<char *>&self.table.record[relid] - <char *>self.table)
+
+    def open(self, flag, relid, generation):
+        """A new generation, open: before the device is asked."""
+        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
+        cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
+        if not 1 <= generation <= VMB_GENERATION_MAX:
+            raise UsageError(f"generation {generation} is not in 1..{VMB_GENERATION_MAX}")
+        self.table.record[i].generation = generation
+        vmb_slot_open(self.table, f, (<uint64_t>generation << 33) | self._offset(i))
+
+    def close(self, flag):
+        """Clear the open bit (seq_cst); then poll Blocks.is_free."""
+        vmb_slot_close(self.table, _index(flag, VMB_FLAGS, "event flag"))
+
+    def empty(self, flag, relid):
+        """Slot, then record: the relid is released. What names the block as used stays."""
+        cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
+        cdef vmb_record *r = &self.table.record[i]
+        cdef uint32_t used = r.flag_used
+        vmb_slot_empty(self.table, _index(flag, VMB_FLAGS, "event flag"))
+        vmb_retarget(self.table, i, VMB_NO_TARGET)
+        memset(&r.relid, 0, sizeof(vmb_record) - 8)
+        r.state = 0
+        r.flag_used = used
+
+    def set_target(self, relid, uint32_t vp):
+        vmb_retarget(self.table, _index(relid, VMB_FLAGS, "relid"), vp)
+
+    def set_state(self, relid, uint32_t state):
+        self.table.record[_index(relid, VMB_FLAGS, "relid")].state = state
+
+    def set_owner(self, vp, uint32_t pid, uint32_t state, uint64_t start_time, uint64_t incarnation):
+        """Who plays a VP: written before the worker is admitted."""
+        cdef vmb_owner *o = &self.table.header.owner[_index(vp, VMB_MAX_VPS, "VP")]
+        o.start_time = start_time
+        o.incarnation = incarnation
+        o.state = state
+        o.pid = pid
+
+    def set_fault_armed(self, bint armed):
+        self.table.header.fault_armed = armed
+
+    def targets(self, uint32_t vp):
+        """Relids of the non-empty slots whose record targets `vp`."""
+        cdef list out = []
+        cdef uint32_t f, i
+        cdef uint64_t s
+        for f in range(<uint32_t>VMB_FLAGS):
+            s = vmb_py_load(&self.table.slot[f])
+            if s:
+                i = (<vmb_record *>(<char *>self.table + <uint32_t>s)).relid
+                if self.table.record[i].target_vp == vp:
+                    out.append(i)
+        return out
+
+
+cdef class Blocks:
+    """The `-guest` object: claims, ring location, driver state."""
+
+    cdef _View view
+    cdef vmb_block *blocks
+
+    def __cinit__(self, buffer):
+        self.view = _view(buffer, 0, sizeof(vmb_block) * VMB_FLAGS, VMB_PAGE, True, "guest blocks")
+        self.blocks = <vmb_block *>self.view.at
+
+    cdef vmb_block *_at(self, object flag) except NULL:
+        return &self.blocks[_index(flag, VMB_FLAGS, "event flag")]
+
+    def claim(self, flag):
+        return vmb_py_load32(&self._at(flag).claim)
+
+    def is_free(self, flag):
+        """Step 3 of close: RUN is not in the claim."""
+        return vmb_close_done(self.blocks, _index(flag, VMB_FLAGS, "event flag")) != 0
+
+    def clear(self, flag):
+        """Zero what a completed close leaves behind; claim and ring location stay."""
+        vmb_block_clear(self._at(flag))
+
+    def ring(self, flag):
+        """(first page number, pages, downstream page, GPADL handle)."""
+        cdef vmb_block *b = self._at(flag)
+        return b.ring_pfn, b.ring_pages, b.ring_downstream, b.ring_gpadl
+
+    def set_ring(self, flag, uint32_t pfn, uint32_t pages, uint32_t downstream, uint32_t gpadl):
+        cdef vmb_block *b = self._at(flag)
+        b.ring_pfn = pfn
+        b.ring_pages = pages
+        b.ring_downstream = downstream
+        b.ring_gpadl = gpadl
+
+    def interrupts(self, flag):
+        """Callbacks of the channel since its block was cleared."""
+        return vmb_py_load(&self._at(flag).interrupts)
+
+    def state(self, flag):
+        """The 256 bytes of driver state, writable."""
+        cdef vmb_block *b = self._at(flag)
+        cdef Py_ssize_t start = <char *>b.driver_state - <char *>self.view.raw.buf
+        return memoryview(<object>self.view.raw.obj).cast("B")[start:start + 256]
+
+
+cdef class VpWork:
+    """The `-vpwork` object, read."""
+
+    cdef _View view
+    cdef vmb_vpwork *work
+    cdef uint32_t vps
+
+    def __cinit__(self, buffer, uint32_t vps):
+        self.view = _view(buffer, 0, sizeof(vmb_vpwork) * vps, 64, False, "vpwork")
+        self.work = <vmb_vpwork *>self.view.at
+        self.vps = vps
+
+    def statistics(self, vp):
+        """Counters of the worker that plays `vp`; they outlive it."""
+        return _work_statistics(&self.work[_index(vp, self.vps, "VP")])
+
+    def is_idle(self, vp):
+        """True while the VP sleeps or is about to."""
+        return vmb_py_load(&self.work[_index(vp, self.vps, "VP")].idle) & 1 != 0
+
+
+cdef dict _work_statistics(vmb_vpwork *w):
+    return {
+        "passes": w.passes,
+        "callbacks": w.callbacks,
+        "spurious": w.spurious,
+        "left_again": w.left_again,
+        "sleeps": w.sleeps,
+        "empty_wakes": w.empty_wakes,
+        "rescued": w.rescued,
+        "storms": w.storms,
+        "off_target": w.off_target,
+        "exceptions": w.exceptions,
+        "spins_won": w.spins_won,
+        "spins_lost": w.spins_lost,
+        "idle": w.idle,
+    }

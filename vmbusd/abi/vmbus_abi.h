@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Every byte that two processes share, with its size asserted. docs/abi.md is this file in prose and
+ * vmbusd/abi/layout.py the same numbers for Python; a test compares all three.
+ * Sources: SIEFP layout, TLFS 11 and spec/01 section 3; the rest is this project's own ABI, version 1.
+ */
+#ifndef VMBUS_ABI_H
+#define VMBUS_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMB_ABI_VERSION 1u
+#define VMB_TABLE_MAGIC 0x4c42545355424d56ull /* "VMBUSTBL", little-endian */
+
+#define VMB_PAGE 4096u
+#define VMB_FLAGS 2048u /* flags of one SINT; flag 0 is never a channel */
+#define VMB_WORDS 32u   /* 2048 flags as 64-bit words */
+#define VMB_MAX_VPS 64u
+#define VMB_SINT 2u /* VMBus is SINT 2, so its flags start at byte 512 of a page */
+#define VMB_FLAGS_OFFSET (VMB_SINT * 256u)
+#define VMB_HOST_IDLE_OFFSET 1024u /* in a -host<j> page */
+#define VMB_NO_TARGET 0xffffffffu  /* OPENCHANNEL.target_vp: never interrupt */
+
+/* A slot: generation << 33 | open << 32 | byte offset of the record in the table object; 0 = no channel. */
+#define VMB_SLOT_OPEN (1ull << 32)
+#define VMB_SLOT_GENERATION(slot) ((uint32_t)((slot) >> 33))
+#define VMB_SLOT_RECORD(slot) ((uint32_t)(slot))
+#define VMB_GENERATION_MAX 0x7fffffffu /* 31 bits; after it comes 1 again, 0 is never used */
+
+/* A claim word: 0, RUN|vp or RUN|AGAIN|vp. AGAIN never stands without RUN. */
+#define VMB_CLAIM_RUN 0x80000000u
+#define VMB_CLAIM_AGAIN 0x40000000u
+#define VMB_CLAIM_VP(claim) ((claim) & 0xffffu)
+
+/* One interrupt page: page i of -events belongs to VP i. Only SINT 2's flags are used here. */
+struct vmb_event_page {
+    uint64_t other_sints_low[2 * 32];
+    uint64_t flags[VMB_WORDS];
+    uint64_t other_sints_high[13 * 32];
+};
+
+/* Who plays a VP: written by the daemon before it admits the worker. */
+struct vmb_owner {
+    uint32_t pid;
+    uint32_t state; /* enum vmb_vp_state */
+    uint64_t start_time; /* field 22 of /proc/<pid>/stat: with the pid it names a process for ever */
+    uint64_t incarnation; /* counts admissions, across daemons */
+    uint64_t reserved;
+};
+
+enum vmb_vp_state { VMB_VP_VACANT = 0, VMB_VP_ONLINE = 1, VMB_VP_OFFLINE = 2, VMB_VP_LEAVING = 3 };
+
+struct vmb_table_header {
+    uint64_t magic;
+    uint32_t abi_version;
+    uint32_t header_size;
+    uint32_t slot_count;
+    uint32_t slot_size;
+    uint32_t record_size;
+    uint32_t vp_count;
+    uint64_t epoch; /* one more at each start of a daemon on this set */
+    uint64_t ram_size;
+    char partition[32];
+    uint8_t fault_armed; /* non-zero: some fault injection is armed */
+    uint8_t reserved1[943];
+    struct vmb_owner owner[VMB_MAX_VPS];
+    uint8_t reserved2[1024];
+};
+
+struct vmb_record {
+    uint32_t state; /* for display; the slot decides */
+    uint32_t target_vp;
+    uint32_t relid;
+    uint32_t event_flag;
+    uint32_t host_link;
+    uint32_t connection_id;
+    uint32_t monitor_id; /* 0xff: none */
+    uint32_t flags;
+    uint64_t generation;
+    uint8_t interface_id[16];
+    uint8_t instance_id[16];
+    uint32_t subchannel_index;
+    uint8_t reserved[48];
+    uint32_t flag_used; /* event flag = this record's index has been filled once; survives the release */
+};
+
+struct vmb_table {
+    struct vmb_table_header header;
+    uint64_t slot[VMB_FLAGS];
+    struct vmb_record record[VMB_FLAGS]; /* indexed by relid */
+};
+
+/* What one worker writes about itself. `idle` has its cache line alone: every sender loads it at every signal. */
+struct vmb_vpwork {
+    uint64_t idle; /* number of the sleep; odd = asleep or about to be */
+    uint64_t reserved1[7];
+    uint64_t passes; /* heartbeat: one more at each look at the page */
+    uint64_t callbacks;
+    uint64_t spurious;   /* bits that led to no callback */
+    uint64_t left_again; /* bits of a channel that another VP was running */
+    uint64_t sleeps;     /* waits that blocked */
+    uint64_t empty_wakes;
+    uint64_t rescued; /* bits found by a look that the protocol does not need */
+    uint64_t storms;  /* times a doorbell rung for nothing was drained */
+    uint64_t off_target;
+    uint64_t exceptions;
+    uint64_t spins_won;
+    uint64_t spins_lost;
+    uint64_t reserved2[4];
+    uint64_t reserved3[8];
+    uint64_t taken[VMB_WORDS];
+};
+
+#define VMB_REQUESTS 256u /* outstanding requests of one channel: NetVSC, the busiest user, asks for 256 at most by default */
+
+/* What a channel remembers when its callbacks move between processes. The host has no access to it. */
+struct vmb_block {
+    uint32_t claim; /* a cache line of its own */
+    uint32_t reserved1[15];
+    uint32_t ring_pfn; /* first page of the ring GPADL; this line belongs to the guest's library */
+    uint32_t ring_pages;
+    uint32_t ring_downstream;
+    uint32_t ring_gpadl;
+    uint32_t reserved2[12];
+    uint64_t interrupts; /* from here on cleared by the daemon once a close has completed */
+    uint64_t off_target;
+    uint64_t reserved3[14];
+    uint8_t driver_state[256];
+    uint64_t requests[VMB_REQUESTS];
+    uint64_t request_head;
+    uint8_t reserved4[1528];
+};
+#define VMB_BLOCK_CLEARED_FROM 128u
+
+/* Guest-to-host event page of one host link. */
+struct vmb_host_page {
+    uint64_t other_sints_low[2 * 32];
+    uint64_t flags[VMB_WORDS];
+    uint64_t other_sints_high[32];
+    uint64_t idle;
+    uint64_t reserved[383];
+};
+
+_Static_assert(sizeof(struct vmb_event_page) == VMB_PAGE, "one page per VP");
+_Static_assert(offsetof(struct vmb_event_page, flags) == VMB_FLAGS_OFFSET, "SINT 2");
+_Static_assert(sizeof(struct vmb_owner) == 32, "owner");
+_Static_assert(sizeof(struct vmb_table_header) == VMB_PAGE, "table header");
+_Static_assert(offsetof(struct vmb_table_header, owner) == 1024, "owners");
+_Static_assert(sizeof(struct vmb_record) == 128, "record");
+_Static_assert(offsetof(struct vmb_table, slot) == VMB_PAGE, "slots");
+_Static_assert(offsetof(struct vmb_table, record) == VMB_PAGE + 8u * VMB_FLAGS, "records");
+_Static_assert(sizeof(struct vmb_table) == VMB_PAGE + 16384u + 128u * VMB_FLAGS, "table");
+_Static_assert(sizeof(struct vmb_vpwork) == 512, "vpwork");
+_Static_assert(offsetof(struct vmb_vpwork, passes) == 64, "idle has a cache line of its own");
+_Static_assert(offsetof(struct vmb_vpwork, taken) == 256, "taken has cache lines of its own");
+_Static_assert(sizeof(struct vmb_block) == VMB_PAGE, "block");
+_Static_assert(offsetof(struct vmb_block, ring_pfn) == 64, "claim has a cache line of its own");
+_Static_assert(offsetof(struct vmb_block, interrupts) == VMB_BLOCK_CLEARED_FROM, "cleared part");
+_Static_assert(offsetof(struct vmb_block, driver_state) == 256, "driver state");
+_Static_assert(offsetof(struct vmb_block, requests) == 512, "requestor table");
+_Static_assert(sizeof(struct vmb_host_page) == VMB_PAGE, "host page");
+_Static_assert(offsetof(struct vmb_host_page, idle) == VMB_HOST_IDLE_OFFSET, "host idle word");
+
+#endif

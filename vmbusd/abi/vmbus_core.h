@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The signal protocol on shared words: which (the bit), claim and dispatch, sleep, and the daemon's hand-overs.
+ *
+ * Works on any suitably aligned buffer; knows no Python, no file and no socket. Wake (the doorbell) stands in
+ * vmbus_doorbell.h and is only called. Step names are those of docs/signal-protocol.md.
+ *
+ * Four pairs are "store mine, then look at yours" on both sides; only sequential consistency forbids that both
+ * miss, so all eight accesses are seq_cst operations:
+ *
+ *          side one                          side two                       forbidden
+ * sleep    worker: idle = odd                sender: or pending             both read the old value:
+ *          worker: load pending              sender: load idle              asleep on a set bit
+ * retarget daemon: target = new              sender: or pending[old]        bit rests on a VP that
+ *          daemon: load pending[old]         sender: load target            nobody serves
+ * close    daemon: slot open bit = 0         worker: claim |= RUN           callback begins after the
+ *          daemon: load claim                worker: load slot              close has completed
+ * ring     see the ring rules                                               packet without a signal
+ */
+#ifndef VMBUS_CORE_H
+#define VMBUS_CORE_H
+
+#include <string.h>
+
+#include "vmbus_abi.h"
+#include "vmbus_doorbell.h"
+#include "vmbus_steps.h"
+
+#define VMB_BIT(flag) (1ull << ((flag) & 63u))
+
+/* ---- which: event flags ------------------------------------------------------------------------------- */
+
+static inline int vmb_any_pending(uint64_t *flags)
+{
+    uint64_t any = 0;
+    for (unsigned i = 0; i < VMB_WORDS; i++)
+        any |= VMB_LOAD("look", &flags[i], VMB_SEQ_CST);
+    return any != 0;
+}
+
+/* Take every pending flag, ascending, each once. Only for pages without claims and journal: what was taken
+ * lives in private memory alone. `out` has room for VMB_FLAGS. Flag 0 is cleared and never reported. */
+static inline unsigned vmb_take(uint64_t *flags, uint16_t *out)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < VMB_WORDS; i++) {
+        if (!VMB_LOAD("take.look", &flags[i], VMB_RELAXED))
+            continue;
+        uint64_t w = VMB_EXCHANGE("take", &flags[i], 0ull);
+        if (i == 0)
+            w &= ~1ull;
+        for (; w; w &= w - 1)
+            out[n++] = (uint16_t)(i * 64 + (unsigned)__builtin_ctzll(w));
+    }
+    return n;
+}
+
+/* ---- sender: a thread of a host process ----------------------------------------------------------------- */
+
+struct vmb_sender {
+    struct vmb_table *table;        /* read-only mapping */
+    struct vmb_event_page *pages;   /* one per VP */
+    struct vmb_vpwork *work;        /* read-only mapping; one per VP */
+    struct vmb_doorbell *doorbells; /* one per VP */
+    uint32_t vps;
+    uint64_t signals, transitions, posts, moved;
+    uint64_t rung[VMB_MAX_VPS]; /* the last sleep of each VP that this sender rang: private, never shared */
+};
+
+/* Ring VP t if it sleeps and this sender has not rung this sleep yet. Also when the bit was already set:
+ * whoever set it may be dead or stopped before its own post. */
+static inline void vmb_wake(struct vmb_sender *s, uint32_t t)
+{
+    uint64_t e = VMB_LOAD("signal.idle", &s->work[t].idle, VMB_SEQ_CST);
+    if (!(e & 1))
+        return;
+    /* The seeded mistakes replace the private `rung` by one mark for all senders, which the waiter clears. */
+    const int shared = VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post);
+    uint64_t *mark = &s->pages[t].other_sints_low[0];
+    if (shared ? VMB_LOAD("signal.mark", mark, VMB_SEQ_CST) != 0 : e == s->rung[t])
+        return;
+    if (VMB_MUTANT(shared_mark_before_post))
+        VMB_STORE("signal.set_mark", mark, 1ull, VMB_SEQ_CST);
+    VMB_POST("signal.post", &s->doorbells[t]);
+    if (VMB_MUTANT(shared_mark_after_post))
+        VMB_STORE("signal.set_mark", mark, 1ull, VMB_SEQ_CST);
+    s->rung[t] = e;
+    s->posts++;
+}
+
+/* Set `bits` of word `i` for the channels whose records target the same VP; the caller re-checks the targets. */
+static inline void vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint64_t bits)
+{
+    uint64_t old = VMB_OR("signal.set", &s->pages[t].flags[i], bits);
+    s->transitions += (uint64_t)__builtin_popcountll(bits & ~old);
+    if (VMB_MUTANT(already_set_returns) && (old & bits) == bits)
+        return;
+    vmb_wake(s, t);
+}
+
+/* Signal one channel. Returns 1 if the bit went from 0 to 1 on the VP that it was set on last, else 0. */
+static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
+{
+    uint32_t *target = &s->table->record[relid].target_vp;
+    uint32_t t = VMB_LOAD("signal.target", target, VMB_SEQ_CST);
+    uint64_t before = s->transitions;
+
+    s->signals++;
+    while (t < s->vps) { /* VMB_NO_TARGET and anything out of range: no interrupt is wanted */
+        vmb_raise(s, t, flag / 64, VMB_BIT(flag));
+        uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
+        if (now == t)
+            break;
+        s->moved++;
+        t = now;
+    }
+    return s->transitions != before;
+}
+
+/* Signal many channels: neighbours that share word and target share one fetch-or. Each channel still sees
+ * target, or, idle, reload in this order. Returns how many bits went from 0 to 1. */
+static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
+                                       unsigned n)
+{
+    uint64_t before = s->transitions;
+
+    for (unsigned i = 0, end; i < n; i = end) {
+        uint32_t t = VMB_LOAD("signal.target", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST);
+        unsigned word = flags[i] / 64u;
+        uint64_t bits = VMB_BIT(flags[i]);
+
+        end = i + 1;
+        if (t >= s->vps)
+            continue;
+        while (end < n && flags[end] / 64u == word &&
+               VMB_LOAD("signal.target", &s->table->record[relids[end]].target_vp, VMB_SEQ_CST) == t)
+            bits |= VMB_BIT(flags[end++]);
+        vmb_raise(s, t, word, bits);
+        s->signals += end - i;
+        for (unsigned k = i; k < end; k++)
+            if (VMB_LOAD("signal.reload", &s->table->record[relids[k]].target_vp, VMB_SEQ_CST) != t) {
+                s->moved++;
+                s->signals--; /* counted again there */
+                vmb_signal(s, relids[k], flags[k]);
+            }
+    }
+    return s->transitions - before;
+}
+
+/* The other direction: one page, one waiter, no targets and no claims. */
+static inline int vmb_signal_host(struct vmb_host_page *page, struct vmb_doorbell *bell, uint64_t *rung,
+                                  uint32_t flag)
+{
+    uint64_t old = VMB_OR("host.set", &page->flags[flag / 64], VMB_BIT(flag));
+    uint64_t e = VMB_LOAD("host.idle", &page->idle, VMB_SEQ_CST);
+    if ((e & 1) && e != *rung) {
+        VMB_POST("host.post", bell);
+        *rung = e;
+    }
+    return !(old & VMB_BIT(flag));
+}
+
+/* ---- sleeping: the waiter alone writes its idle word ----------------------------------------------------- */
+
+/* Announce sleep number *e and look once more. Returns 1 if the caller must wait for its doorbell. */
+static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
+{
+    if (VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post))
+        VMB_STORE("sleep.clear_mark", flags - VMB_FLAGS_OFFSET / sizeof *flags, 0ull, VMB_SEQ_CST);
+    *e += 1;
+    VMB_STORE("sleep.announce", idle, *e, VMB_MUTANT(idle_not_seq_cst) ? VMB_RELAXED : VMB_SEQ_CST);
+    return VMB_MUTANT(no_second_look) || !vmb_any_pending(flags);
+}
+
+/* First act after a post was taken or the look above found a bit. Late only means one post too many. */
+static inline void vmb_sleep_end(uint64_t *idle, uint64_t *e)
+{
+    *e += 1;
+    VMB_STORE("sleep.over", idle, *e, VMB_RELAXED);
+}
+
+/* ---- worker: plays VP `vp` -------------------------------------------------------------------------------- */
+
+struct vmb_worker {
+    struct vmb_table *table; /* read-only mapping */
+    uint64_t *flags;         /* this VP's SINT 2 flags */
+    struct vmb_vpwork *work; /* this VP's */
+    struct vmb_block *blocks;
+    uint32_t vp;
+    uint64_t sleep; /* number of the last sleep */
+};
+
+typedef void (*vmb_callback)(void *context, uint32_t flag, uint64_t slot);
+
+/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
+static inline int vmb_spin(uint64_t *flags, int64_t span)
+{
+    int64_t until = vmb_now_ns() + span;
+
+    for (unsigned turn = 1;; turn++) {
+        if (vmb_any_pending(flags))
+            return 1;
+        if (turn % 16 == 0 && vmb_now_ns() > until)
+            return 0;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
+}
+
+/* A counter with one writer: a plain add that other processes may read at any time. */
+static inline void vmb_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, VMB_RELAXED) + n, VMB_RELAXED);
+}
+
+/* A number never repeats: go on from what the predecessor left, rounded up to even (awake). */
+static inline void vmb_worker_begin(struct vmb_worker *w)
+{
+    uint64_t e = VMB_LOAD("begin.idle", &w->work->idle, VMB_RELAXED);
+    w->sleep = e + (e & 1);
+    VMB_STORE("begin.awake", &w->work->idle, w->sleep, VMB_RELAXED);
+    if (VMB_MUTANT(new_worker_zeroes))
+        for (unsigned i = 0; i < VMB_WORDS; i++)
+            VMB_STORE("begin.zero", &w->flags[i], 0ull, VMB_SEQ_CST);
+}
+
+/* Claim a channel, then look at the table, then call, then let go.
+ *
+ * Claimed by another VP: leave AGAIN with an rmw, also when AGAIN is already there: it is this write that
+ * orders the sender's data, which we have acquired with the bit, before the owner's next callback. */
+static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+{
+    uint64_t *slot = &w->table->slot[flag];
+    uint32_t *claim = &w->blocks[flag].claim;
+    const uint32_t mine = VMB_CLAIM_RUN | w->vp;
+
+    /* Saves the claim for a closed channel; decides nothing else. */
+    uint64_t s = VMB_LOAD("dispatch.peek", slot, VMB_ACQUIRE);
+    if (!(s & VMB_SLOT_OPEN)) {
+        vmb_count(&w->work->spurious, 1);
+        return;
+    }
+    if (!VMB_MUTANT(no_claim)) {
+        uint32_t seen = 0;
+        for (;;) {
+            if (VMB_MUTANT(claimed_dropped) && (seen & VMB_CLAIM_RUN))
+                return;
+            if (VMB_MUTANT(claimed_put_back) && (seen & VMB_CLAIM_RUN)) {
+                (void)VMB_OR("dispatch.put_back", &w->flags[flag / 64], VMB_BIT(flag));
+                return;
+            }
+            uint32_t next = seen & VMB_CLAIM_RUN ? seen | VMB_CLAIM_AGAIN : mine;
+            if (!VMB_CAS("dispatch.claim", claim, &seen, next))
+                continue;
+            if (next == mine)
+                break;
+            vmb_count(&w->work->left_again, 1);
+            return;
+        }
+    }
+    if (!VMB_MUTANT(table_before_claim))
+        s = VMB_LOAD("dispatch.slot", slot, VMB_SEQ_CST);
+    if (s & VMB_SLOT_OPEN) {
+        vmb_count(&w->work->callbacks, 1);
+        vmb_count(&w->blocks[flag].interrupts, 1);
+        call(context, flag, s);
+    } else {
+        vmb_count(&w->work->spurious, 1);
+    }
+    if (VMB_MUTANT(no_claim))
+        return;
+    if (VMB_MUTANT(plain_let_go)) {
+        VMB_STORE("dispatch.let_go", claim, 0u, VMB_RELEASE);
+        return;
+    }
+    uint32_t expected = mine;
+    if (!VMB_CAS("dispatch.let_go", claim, &expected, 0u)) {
+        /* AGAIN: our own page, so the next drain runs it and other channels get their turn first. */
+        (void)VMB_OR("dispatch.requeue", &w->flags[flag / 64], VMB_BIT(flag));
+        (void)VMB_EXCHANGE("dispatch.let_go_again", claim, 0u);
+    }
+}
+
+/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending.
+ *
+ * The word is copied to `taken` before it leaves the page: what a worker held when it died is put back from
+ * there. `taken` covers the callbacks as well and is cleared after the last of them. */
+static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
+{
+    unsigned seen = 0;
+
+    vmb_count(&w->work->passes, 1);
+    for (unsigned i = 0; i < VMB_WORDS; i++) {
+        uint64_t bits = VMB_LOAD("drain.look", &w->flags[i], VMB_SEQ_CST);
+        if (!bits)
+            continue;
+        VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
+        VMB_AND("drain.clear", &w->flags[i], ~bits);
+        for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
+            vmb_dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
+            seen++;
+        }
+        VMB_STORE("drain.done", &w->work->taken[i], 0ull, VMB_RELEASE);
+    }
+    return seen;
+}
+
+#endif

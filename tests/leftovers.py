@@ -135,7 +135,16 @@ def _end_process(pid: int) -> None:
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
-        # An orphan: init reaps it, and all we can do is to wait for that.
+        # An orphan: all we can do is to wait until it ended. Not every container's first process reaps.
         deadline = time.monotonic() + SETTLE
-        while Path("/proc", str(pid)).exists() and time.monotonic() < deadline:
+        while runs(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended, reaped or not."""
+    try:
+        status = Path("/proc", str(pid), "stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return status[status.rindex(")") + 2] not in "ZX"

@@ -68,7 +68,7 @@ def test_an_orphan_is_found_and_ended() -> None:
     (found,) = remove_leftovers(before)
 
     assert found.startswith(f"process {pid}: ")
-    assert not Path("/proc", str(pid)).exists()
+    assert not leftovers.runs(pid)
 
 
 def test_a_child_that_was_not_waited_for_is_found() -> None:

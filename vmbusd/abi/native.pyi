@@ -224,3 +224,6 @@ def sweep(vp: int, live: int, *, events: Buffer, doorbell: Doorbell) -> int:
 
 def pending_count(events: Buffer, vp: int) -> int:
     """Bits set on a VP's page, flag 0 left out."""
+
+def exit_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""

@@ -37,3 +37,12 @@ def pending_count(events, vp):
     for i in range(VMB_WORDS):
         n += _popcount(vmb_py_load(&flags[i]))
     return n - <int>(vmb_py_load(&flags[0]) & 1)
+
+
+def exit_with_parent(int signal_number):
+    """Have the kernel send this process `signal_number` when the thread that started it ends.
+
+    Raises ResourceError when the kernel refuses. The caller checks that its parent had not ended before.
+    """
+    if prctl(PR_SET_PDEATHSIG, signal_number) != 0:
+        raise ResourceError(f"PR_SET_PDEATHSIG: {strerror(errno).decode()}")

@@ -199,6 +199,11 @@ cdef extern from *:
 cdef extern from *:
     int _popcount "__builtin_popcountll"(uint64_t) nogil
 
+cdef extern from "sys/prctl.h" nogil:
+    enum:
+        PR_SET_PDEATHSIG
+    int prctl(int, ...)
+
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *, PyObject *)
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)

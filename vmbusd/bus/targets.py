@@ -1,0 +1,95 @@
+"""Targets: which VP a channel's interrupts go to, at open, by MODIFYCHANNEL, and when a VP goes offline.
+
+The table is changed first and the device asked after it; MODIFYCHANNEL_RESPONSE waits for the device,
+because it promises that no event reaches the old VP any more (case 144, spec/07 section 5). A retarget that
+the device refuses is taken back. Sources: spec/01 section 11, OpenVMM channels.rs.
+"""
+
+from collections.abc import Iterable
+
+from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi.layout import NO_TARGET
+from vmbusd.bus.channels import Channel, State
+from vmbusd.bus.effects import SetTarget
+from vmbusd.bus.outbox import Outbox
+from vmbusd.bus.refusal import Kind, Refusal
+
+
+class Targets:
+    """The virtual processors of a partition and the channels that point at them.
+
+    Args: `outbox`, where effects go; `vps`, how many virtual processors there are.
+    """
+
+    def __init__(self, outbox: Outbox, vps: int) -> None:
+        self._outbox = outbox
+        self._vps = vps
+        self._stand_in: dict[int, int] = {}  # offline VP -> live VP
+
+    def usable(self, vp: int) -> bool:
+        """May an open name this VP? NO_TARGET is an open without interrupts (case 064)."""
+        return vp < self._vps or vp == NO_TARGET
+
+    def set(self, channel: Channel, vp: int) -> None:
+        """Point the channel at a VP, or at the one that stands in for it."""
+        channel.target_vp = self._stand_in.get(vp, vp)
+        self._outbox.add(SetTarget(channel.relid, channel.target_vp))
+
+    def modify(self, channel: Channel | None, message: messages.ModifyChannel, version: int) -> None:
+        """MODIFYCHANNEL. Raises Refusal where no answer is due: a second one while one is under way, and
+        every failure below 5.3 (cases 145-150)."""
+        vp = message.target_vp
+        if (
+            channel is None
+            or channel.state is not State.OPEN
+            or channel.target_vp == NO_TARGET
+            or vp >= self._vps
+            or vp in self._stand_in
+        ):
+            if version < wire.V5_3:
+                raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {message.child_relid} to VP {vp}")
+            self._respond(message.child_relid, messages.UNSUCCESSFUL)
+        elif channel.retarget is None:
+            self._start(channel, vp)
+        elif version < wire.V5_3:
+            channel.next_target = vp
+        else:
+            raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {channel.relid} while one is under way")
+
+    def retargeted(self, channel: Channel, message: device_link.Retargeted, version: int) -> None:
+        """The device's answer to Retarget. Raises Refusal when it was not asked, or asked in another open."""
+        under_way = channel.retarget
+        if under_way is None or message.generation != channel.generation or message.vp != under_way[0]:
+            raise Refusal(Kind.STALE_ANSWER, f"Retargeted on relid {channel.relid} to VP {message.vp}")
+        channel.retarget = None
+        failed = bool(message.status & messages.FAILED_BIT)
+        if failed:
+            self.set(channel, under_way[1])
+        if version >= wire.V5_3:
+            self._respond(channel.relid, messages.UNSUCCESSFUL if failed else messages.SUCCESS)
+        elif channel.next_target is not None:
+            self._start(channel, channel.next_target)
+
+    def offline(self, vp: int, live: int, channels: Iterable[Channel]) -> None:
+        """VP `vp` has no worker any more and `live` stands in for it."""
+        for absent, stand_in in self._stand_in.items():
+            if stand_in == vp:
+                self._stand_in[absent] = live
+        self._stand_in[vp] = live
+        for channel in channels:
+            if channel.relid and channel.target_vp == vp:
+                self.set(channel, live)
+
+    def online(self, vp: int) -> None:
+        """VP `vp` is served again; channels that were moved away stay where they are."""
+        self._stand_in.pop(vp, None)
+
+    def _start(self, channel: Channel, vp: int) -> None:
+        channel.retarget = vp, channel.target_vp
+        channel.next_target = None
+        self.set(channel, vp)
+        request = device_link.Retarget(channel.offer.offer_id, channel.generation, vp)
+        self._outbox.ask(channel.host, request)
+
+    def _respond(self, relid: int, status: int) -> None:
+        self._outbox.send(messages.ModifyChannelResponse(relid, status))

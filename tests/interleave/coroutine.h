@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+/* What the scheduler and the memory know of each other: coroutines with their store buffers. */
+#ifndef INTERLEAVE_COROUTINE_H
+#define INTERLEAVE_COROUTINE_H
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include "sched.h"
+
+#define BUFFER 8
+#define STACK 65536
+
+enum state { READY, WAITING, UNTIL, DONE, STOPPED };
+
+struct entry {
+    void *address;
+    uint64_t value;
+    unsigned size;
+};
+
+struct coroutine {
+    const struct process *process;
+    enum state state;
+    bool started, made;
+    jmp_buf top, resume;
+    ucontext_t context;
+    struct vmb_doorbell *bell;
+    bool (*condition)(void);
+    struct entry buffer[BUFFER];
+    unsigned buffered;
+    unsigned last_set;
+    char stack[STACK] __attribute__((aligned(64)));
+};
+
+extern struct coroutine coroutines[PROCESSES];
+extern unsigned sched_count;
+extern struct coroutine *current;
+extern struct bounds bounds_left;
+
+void sched_decide(void); /* before a step: returns when the running process may do it */
+void sched_record(const char *step, const void *address, uint64_t before, uint64_t after);
+
+void memory_clear(void);
+void memory_drain(struct coroutine *c);
+unsigned memory_name(const void *address);
+
+#endif

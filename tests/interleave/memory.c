@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Shared memory as x86 shows it: each access of the real functions, and a FIFO store buffer per process.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "coroutine.h"
+#include "trace.h"
+
+struct arena arena __attribute__((aligned(4096)));
+
+/* 0 = nobody writes this word, so touching it is no step; PRIVATE = written, read by its writer alone. */
+#define PRIVATE 255u
+static uint8_t tracked[sizeof(struct arena) / 4];
+static uint8_t *tracks[64]; /* those that are not 0, to begin anew in no time */
+static unsigned track_count;
+
+static uint8_t *track_of(const void *address)
+{
+    size_t offset = (size_t)((const char *)address - (const char *)&arena);
+    if (offset >= sizeof arena)
+        abort();
+    return &tracked[offset / 4];
+}
+
+static void track(void *address, unsigned value)
+{
+    if (track_count == sizeof tracks / sizeof *tracks)
+        abort();
+    tracks[track_count++] = track_of(address);
+    *track_of(address) = (uint8_t)value;
+}
+
+void sched_track(void *address, const char *name) { track(address, trace_name(name)); }
+void sched_private(void *address) { track(address, PRIVATE); }
+unsigned memory_name(const void *address) { return *track_of(address); }
+
+void memory_clear(void)
+{
+    while (track_count)
+        *tracks[--track_count] = 0;
+}
+
+static uint64_t peek(const void *address, unsigned size)
+{
+    return size == 8 ? *(const uint64_t *)address : *(const uint32_t *)address;
+}
+
+static void poke(void *address, unsigned size, uint64_t value)
+{
+    if (size == 8)
+        *(uint64_t *)address = value;
+    else
+        *(uint32_t *)address = (uint32_t)value;
+}
+
+/* ---- store buffers ----------------------------------------------------------------------------------------- */
+
+static void commit_first(struct coroutine *c)
+{
+    struct entry *first = &c->buffer[0];
+    poke(first->address, first->size, first->value);
+    c->buffered--;
+    memmove(c->buffer, c->buffer + 1, c->buffered * sizeof c->buffer[0]);
+}
+
+void memory_drain(struct coroutine *c)
+{
+    while (c->buffered)
+        commit_first(c);
+}
+
+/* Somebody touches `address`: decide what of the other buffers it finds. Missing a store costs one `stale`. */
+static void settle(const void *address)
+{
+    for (unsigned i = 0; i < sched_count; i++) {
+        struct coroutine *c = &coroutines[i];
+        unsigned after[BUFFER + 1], options = 0; /* how many stores reach memory now */
+        if (c == current)
+            continue;
+        for (unsigned k = c->buffered; k > 0; k--)
+            if (c->buffer[k - 1].address == address && (!options || bounds_left.stale))
+                after[options++] = k;
+        if (!options)
+            continue;
+        if (bounds_left.stale)
+            after[options++] = 0;
+        unsigned chosen = options > 1 ? search_choose(options) : 0;
+        if (chosen)
+            bounds_left.stale--;
+        for (unsigned k = 0; k < after[chosen]; k++)
+            commit_first(c);
+    }
+}
+
+/* ---- the steps ------------------------------------------------------------------------------------------------- */
+
+static bool is_step(const void *address, bool changes)
+{
+    uint8_t track = *track_of(address);
+    if (!track && changes) {
+        fprintf(stderr, "a word is written that the program did not name, at arena + %zu\n",
+                (size_t)((const char *)address - (const char *)&arena));
+        abort();
+    }
+    return track && track != PRIVATE;
+}
+
+uint64_t sched_load(const char *step, const void *address, unsigned size)
+{
+    if (!is_step(address, false))
+        return peek(address, size);
+    sched_decide();
+    for (unsigned k = current->buffered; k > 0; k--)
+        if (current->buffer[k - 1].address == address) {
+            sched_record(step, address, current->buffer[k - 1].value, current->buffer[k - 1].value);
+            return current->buffer[k - 1].value;
+        }
+    settle(address);
+    uint64_t value = peek(address, size);
+    sched_record(step, address, value, value);
+    return value;
+}
+
+void sched_store(const char *step, void *address, unsigned size, uint64_t value, int seq_cst)
+{
+    uint64_t before = peek(address, size);
+    if (!is_step(address, before != value)) {
+        poke(address, size, value);
+        return;
+    }
+    if (!seq_cst) { /* nobody can see it yet: no decision */
+        if (current->buffered == BUFFER)
+            abort();
+        current->buffer[current->buffered++] = (struct entry){address, value, size};
+        sched_record(step, address, before, value);
+        trace_buffered();
+        return;
+    }
+    sched_decide();
+    memory_drain(current);
+    settle(address);
+    before = peek(address, size);
+    poke(address, size, value);
+    sched_record(step, address, before, value);
+}
+
+static bool rmw_begin(const void *address, bool changes)
+{
+    if (!is_step(address, changes))
+        return false;
+    sched_decide();
+    memory_drain(current);
+    settle(address);
+    return true;
+}
+
+uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw operation, uint64_t operand)
+{
+    bool shared = rmw_begin(address, true);
+    uint64_t before = peek(address, size);
+    uint64_t after = operation == RMW_OR ? before | operand : operation == RMW_AND ? before & operand : operand;
+    poke(address, size, after);
+    if (shared)
+        sched_record(step, address, before, after);
+    if (operation == RMW_OR)
+        current->last_set = trace_length();
+    return before;
+}
+
+int sched_cas(const char *step, void *address, unsigned size, void *expected, uint64_t value)
+{
+    bool shared = rmw_begin(address, true);
+    uint64_t before = peek(address, size);
+    bool same = before == peek(expected, size);
+    if (same)
+        poke(address, size, value);
+    else
+        poke(expected, size, before);
+    if (shared)
+        sched_record(step, address, before, same ? value : before);
+    return same;
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+/* The cast of a program and what is observed of it. */
+#ifndef INTERLEAVE_OBSERVE_H
+#define INTERLEAVE_OBSERVE_H
+
+#include "sched.h"
+
+#define A 1u  /* a channel in the first word of the page */
+#define B 65u /* one in the second */
+
+extern struct vmb_sender host[2];
+extern struct vmb_worker worker[2];
+extern uint64_t rung[2]; /* of the two guest threads that signal the host */
+extern bool device_may_signal, admitted;
+
+uint64_t slot_of(uint32_t flag, uint32_t generation);
+
+/* The callback of every channel. */
+void observe_callback(void *context, uint32_t flag, uint64_t slot);
+/* The running process's signal returned. */
+void observe_signal(uint32_t flag);
+/* The host took the bit and looks at its ring. */
+void observe_taken(uint32_t flag);
+void observe_close_completed(uint32_t flag, uint32_t generation);
+void observe_open(uint32_t flag);
+/* What ran when its process died runs no more. */
+void observe_death(void);
+
+#endif

@@ -1,0 +1,173 @@
+"""Searches every schedule of the signal protocol's small cases, sound and with each seeded mistake.
+
+Called as `./dev explore [WORD ...]`: with words, only searches whose line contains one of them. Two engines:
+`model` walks every state of machines written from docs/signal-protocol.md, `real` runs the functions of
+vmbusd/abi under every schedule within bounds. A sound search must be clean, a mistake must be found, by its
+rule and by both engines. Needs gcc and nothing else; two searches run at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+HEADERS = HERE.parents[1] / "vmbusd" / "abi"
+FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
+# Fortified longjmp takes a jump between stacks for an error.
+ENGINES = {
+    "model": ("models.c", "model_search.c", "model_steps.c"),
+    "real": (
+        "-U_FORTIFY_SOURCE",
+        "real.c",
+        "sched.c",
+        "memory.c",
+        "search.c",
+        "trace.c",
+        "programs.c",
+        "observe.c",
+    ),
+}
+SOUND = "none"
+
+# Mistake: (the rule that it breaks, where the model shows it, where the real functions do).
+MISTAKES = {
+    "no_second_look": ("I1", "sleep-wake", "sleep-wake"),
+    "idle_not_seq_cst": ("I1", "sleep-wake", "sleep-wake"),
+    "shared_mark_after_post": ("I1", "sleep-wake", "sleep-wake"),
+    "shared_mark_before_post": ("I1", "two-channels", "two-channels"),
+    "already_set_returns": ("I1", "two-hosts", "two-hosts"),
+    "new_worker_zeroes": ("I1", "begin", "begin"),
+    "claimed_dropped": ("I1", "retarget", "retarget"),
+    "plain_let_go": ("I1", "retarget", "retarget"),
+    "no_claim": ("I2", "retarget", "retarget"),
+    "silent_treated_as_dead": ("I2", "silent", "silent"),
+    "table_before_claim": ("I3", "close", "close"),
+    "close_does_not_wait": ("I3", "close", "close"),
+    "slot_not_seq_cst": ("I3", "close", "close"),
+    "claimed_put_back": ("I4", "retarget", "retarget"),
+    "admitted_before_recovery": ("I1", "", "death"),
+}
+
+# Bounds of the sound searches of the real functions: preemptions, missed stores, stops.
+FULL = (3, 3, 1)
+BOUNDS = {
+    "two-hosts-retarget": ((3, 3, 0), (2, 3, 1)),
+    "death-retarget": ((2, 3, 1),),
+}
+
+
+class Search(NamedTuple):
+    engine: str
+    case: str
+    mistake: str
+    bounds: tuple[int, int, int] = FULL
+
+
+class Result(NamedTuple):
+    search: Search
+    found: bool
+    rule: str
+    figures: dict[str, str]
+    schedule: str
+
+
+def build(into: Path) -> None:
+    """Compiles both engines; raises CalledProcessError with the compiler's words on standard error."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise SystemExit("a C compiler is needed: apt-get install gcc libc6-dev")
+    for engine, parts in ENGINES.items():
+        sources = [str(HERE / part) if part.endswith(".c") else part for part in parts]
+        command = [compiler, *FLAGS, f"-I{HEADERS}", *sources, "-o", str(into / engine)]
+        subprocess.run(command, check=True)
+
+
+def cases(binaries: Path, engine: str) -> dict[str, str]:
+    """Every case of an engine with its story."""
+    listed = subprocess.run([binaries / engine, "list"], check=True, capture_output=True, text=True).stdout
+    return dict(line.split("\t", 1) for line in listed.splitlines())
+
+
+def run(binaries: Path, search: Search) -> Result:
+    command = [str(binaries / search.engine), search.case, search.mistake]
+    if search.engine == "real":
+        command += [str(bound) for bound in search.bounds]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    *schedule, verdict = done.stdout.splitlines()
+    outcome, *pairs = verdict.split()
+    rule = re.match(r"\s*(I\d)", schedule[-1]) if schedule else None
+    figures = dict(pair.split("=", 1) for pair in pairs)
+    return Result(search, outcome == "found", rule[1] if rule else "", figures, "\n".join(schedule))
+
+
+def expected_rule(search: Search) -> str:
+    return "" if search.mistake == SOUND else MISTAKES[search.mistake][0]
+
+
+def passes(result: Result) -> bool:
+    return result.rule == expected_rule(result.search)
+
+
+def searches(binaries: Path) -> Iterator[Search]:
+    """The sound ones first, the long ones of those first of all, so that both processors end together."""
+    for case in sorted(cases(binaries, "real"), key=lambda case: case not in BOUNDS):
+        for bounds in BOUNDS.get(case, (FULL,)):
+            yield Search("real", case, SOUND, bounds)
+    for case in cases(binaries, "model"):
+        yield Search("model", case, SOUND)
+    for mistake, (_, model, real) in MISTAKES.items():
+        if model:
+            yield Search("model", model, mistake)
+        yield Search("real", real, mistake)
+
+
+def describe(result: Result) -> str:
+    search, figures = result.search, result.figures
+    count = f"{int(figures['searched']):,}".replace(",", " ")
+    what = f"{count} {'states' if search.engine == 'model' else 'schedules'}"
+    if search.engine == "real":
+        what += f", preemptions <= {figures['preemptions']}"
+        if not result.found:
+            what += f", stops <= {search.bounds[2]}"
+    depth = f"shortest {figures['steps']} steps" if result.found else f"longest {figures['steps']} steps"
+    name = search.case if search.mistake == SOUND else f"{search.mistake} in {search.case}"
+    outcome = f"found ({result.rule})" if result.found else "clean"
+    return f"{search.engine:5}  {name}: {outcome}: {what}, {depth}, {figures['seconds']} s"
+
+
+def main(words: Sequence[str]) -> int:
+    begun = time.monotonic()
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="explore-") as folder:
+        binaries = Path(folder)
+        print("building the explorer", flush=True)
+        build(binaries)
+        chosen = [
+            s for s in searches(binaries) if not words or any(w in " ".join(map(str, s)) for w in words)
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            for result in pool.map(lambda search: run(binaries, search), chosen):
+                good = passes(result)
+                print(f"{'ok  ' if good else 'FAIL'}  {describe(result)}", flush=True)
+                if result.schedule:
+                    print(result.schedule, flush=True)
+                if not good:
+                    failed.append(describe(result))
+    for line in failed:
+        print(f"failed: {line}")
+    print(f"explore: {time.monotonic() - begun:.0f} s")
+    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

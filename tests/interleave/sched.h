@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What a program, the search and main know of the scheduler: processes, bounds, one execution, its trace.
+ *
+ * A process runs until its next step on a word that somebody writes; there the scheduler decides who goes on.
+ * A store that is not seq_cst goes to the process's own FIFO buffer, as on x86. How much of a buffer has reached
+ * memory is decided only when somebody else touches a word that is in it: until then nobody can tell.
+ */
+#ifndef INTERLEAVE_SCHED_H
+#define INTERLEAVE_SCHED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "steps.h"
+
+#include "vmbus_daemon.h"
+
+#define PROCESSES 6
+#define CHANNELS 66 /* flags 1 and 65 stand in different words of a page */
+#define TRACE_LIMIT 400 /* correct programs come to rest within 150 steps; who takes 400 never does */
+
+/* Everything that processes share. */
+struct arena {
+    struct vmb_event_page pages[2];
+    struct vmb_vpwork work[2];
+    struct vmb_host_page host;
+    struct vmb_block blocks[CHANNELS];
+    struct vmb_table table;
+};
+extern struct arena arena;
+extern struct vmb_doorbell bells[3]; /* VP 0, VP 1, the host; `fd` holds the count of the semaphore */
+
+struct process {
+    const char *name;
+    void (*body)(void);
+    bool stoppable; /* may be stopped for ever at any of its steps */
+};
+
+struct program {
+    const char *name;
+    const char *story;
+    void (*setup)(void);
+    struct process process[PROCESSES];
+    bool death; /* what is stopped is dead and is recovered: a worker's stop excuses nothing at rest */
+};
+extern const struct program programs[];
+
+struct bounds {
+    unsigned preemptions; /* switches away from a process that could have gone on */
+    unsigned stale;       /* times an access misses a store that waits in another process's buffer */
+    unsigned stops;
+};
+
+/* For programs. */
+void sched_track(void *address, const char *name); /* somebody writes this word: accesses to it are steps */
+void sched_private(void *address);                 /* written, but nobody else reads it in this program */
+void sched_step(const char *what);                 /* a step that touches nothing shared */
+void sched_note(const char *what);                 /* a line of the trace, glued to the step before it */
+void sched_wait(const char *step, struct vmb_doorbell *bell);
+void sched_until(const char *what, bool (*condition)(void)); /* waits for others without polling */
+unsigned sched_now(void);
+unsigned sched_last_set(void); /* when the running process last set a bit */
+bool sched_dead(unsigned process);   /* stopped; its stores have reached memory, as at the end of a process */
+bool sched_waits(unsigned process);  /* in sched_until */
+_Noreturn void sched_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void program_reset(void);
+void program_at_rest(const struct program *program);
+
+/* For the search. */
+enum outcome { RESTED, VIOLATED, CUT };
+enum outcome sched_execute(const struct program *program, struct bounds bounds, unsigned longest);
+unsigned sched_steps(void);
+void sched_print_trace(void);
+void sched_keep_trace(void); /* what sched_print_trace prints from now on */
+unsigned search_choose(unsigned options);
+
+#endif

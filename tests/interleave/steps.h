@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The real functions with a scheduler between any two of their steps: this replaces the macros of vmbus_steps.h.
+ *
+ * Include it before any header of vmbusd/abi. Mistakes are chosen at run time, so that one build serves all.
+ */
+#ifndef INTERLEAVE_STEPS_H
+#define INTERLEAVE_STEPS_H
+
+#include <stdint.h>
+
+/* Those of vmbus_steps.h first; the last ones are mistakes of the caller, made by the programs themselves. */
+#define MUTANTS(X)                                                                                              \
+    X(none) X(no_second_look) X(idle_not_seq_cst) X(shared_mark_after_post) X(shared_mark_before_post)          \
+    X(already_set_returns) X(new_worker_zeroes) X(claimed_dropped) X(plain_let_go) X(no_claim)                  \
+    X(table_before_claim) X(close_does_not_wait) X(slot_not_seq_cst) X(claimed_put_back)                        \
+    X(silent_treated_as_dead) X(admitted_before_recovery)
+
+enum mutant {
+#define MUTANT_ENUM(name) MUTANT_##name,
+    MUTANTS(MUTANT_ENUM)
+#undef MUTANT_ENUM
+    MUTANT_COUNT
+};
+extern enum mutant sched_mutant;
+
+enum rmw { RMW_OR, RMW_AND, RMW_EXCHANGE };
+
+uint64_t sched_load(const char *step, const void *address, unsigned size);
+void sched_store(const char *step, void *address, unsigned size, uint64_t value, int seq_cst);
+uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw operation, uint64_t operand);
+int sched_cas(const char *step, void *address, unsigned size, void *expected, uint64_t value);
+struct vmb_doorbell;
+void sched_post(const char *step, struct vmb_doorbell *bell);
+
+#define VMB_STEPS_DEFINED
+#define VMB_MUTANT(name) (sched_mutant == MUTANT_##name)
+#define VMB_LOAD(step, p, order) ((__typeof__(*(p)))sched_load((step), (p), sizeof *(p)))
+#define VMB_STORE(step, p, v, order) sched_store((step), (p), sizeof *(p), (v), (order) == VMB_SEQ_CST)
+#define VMB_OR(step, p, v) ((__typeof__(*(p)))sched_rmw((step), (p), sizeof *(p), RMW_OR, (v)))
+#define VMB_AND(step, p, v) ((void)sched_rmw((step), (p), sizeof *(p), RMW_AND, (v)))
+#define VMB_EXCHANGE(step, p, v) ((__typeof__(*(p)))sched_rmw((step), (p), sizeof *(p), RMW_EXCHANGE, (v)))
+#define VMB_CAS(step, p, expected, v) sched_cas((step), (p), sizeof *(p), (expected), (v))
+#define VMB_POST(step, doorbell) sched_post((step), (doorbell))
+
+#endif

@@ -207,7 +207,7 @@ class Worker:
     def dispatch(self) -> int:
         """One drain of the page: calls what is bound. Returns the number of bits seen."""
     def run(self) -> None:
-        """Serve until `stop` and until a drain found nothing.
+        """Serve until `stop` and until a drain found nothing, or a few passes later.
 
         Waits without the GIL, in slices of at most 1 s. Raises ObjectDead when a guard died, and what a
         callback or signal handler raised that is no Exception (KeyboardInterrupt, SystemExit).

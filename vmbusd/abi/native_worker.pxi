@@ -6,6 +6,11 @@
 cdef uint32_t SPIN_BACKOFF_MAX = 1023
 
 
+# Passes that still find bits after a stop was asked for: senders that never pause must not keep a worker. What
+# stays on the page is handed over by the daemon, or waits for the VP's next worker.
+cdef int STOP_PASSES = 16
+
+
 cdef class Registry:
     """(flag, generation) -> callable: what the workers of one process call. Shared by its threads.
 
@@ -155,15 +160,21 @@ cdef class Worker:
         """Serve until `stop` and until a drain found nothing; waits without the GIL, in slices of at most 1 s."""
         cdef uint64_t *idle = &self.worker.work.idle
         cdef bint asleep = False
+        cdef int passes
         if self.running:
             raise UsageError(f"VP {self.worker.vp}: this worker runs already")
         self.running = True
         vmb_worker_begin(&self.worker)
         try:
             while True:
+                passes = 0
                 while self.drain():
                     self.empty = 0
                     PyErr_CheckSignals()
+                    if self.stopping:
+                        passes += 1
+                        if passes > STOP_PASSES:
+                            break
                 self.check_guards()
                 if self.stopping:
                     return
@@ -248,7 +259,7 @@ cdef class Worker:
         return n
 
     def stop(self):
-        """Ask `run` to return once a drain found nothing; callable from any thread and from callbacks."""
+        """Ask `run` to return once a drain found nothing, or soon; callable from any thread and from callbacks."""
         self.stopping = True
         self.doorbell.ring()
 

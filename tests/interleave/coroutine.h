@@ -29,7 +29,7 @@ struct coroutine {
     bool (*condition)(void);
     struct entry buffer[BUFFER];
     unsigned buffered;
-    unsigned last_set;
+    unsigned last_set[CHANNELS];
     char stack[STACK] __attribute__((aligned(64)));
 };
 

@@ -156,6 +156,17 @@ static bool rmw_begin(const void *address, bool changes)
     return true;
 }
 
+/* Remembers when the running process set which channels' bits. */
+static void note_set(const void *address, uint64_t bits)
+{
+    size_t offset = (size_t)((const char *)address - (const char *)&arena);
+    if (offset >= offsetof(struct arena, work))
+        return;
+    size_t first = (offset % VMB_PAGE - VMB_FLAGS_OFFSET) * 8;
+    for (; bits; bits &= bits - 1)
+        current->last_set[first + (unsigned)__builtin_ctzll(bits)] = trace_length();
+}
+
 uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw operation, uint64_t operand)
 {
     bool shared = rmw_begin(address, true);
@@ -165,7 +176,7 @@ uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw oper
     if (shared)
         sched_record(step, address, before, after);
     if (operation == RMW_OR)
-        current->last_set = trace_length();
+        note_set(address, operand);
     return before;
 }
 

@@ -9,6 +9,9 @@ struct vmb_worker worker[2];
 uint64_t rung[2];
 bool device_may_signal, admitted;
 
+static const uint32_t flags[] = {A, B, C};
+#define FLAGS (sizeof flags / sizeof *flags)
+
 static unsigned owed[CHANNELS];   /* step of the last set whose signal returned */
 static unsigned served[CHANNELS]; /* step at which the last callback that ran to its end began */
 static unsigned opened[CHANNELS]; /* step of the last open: earlier sets oblige nobody */
@@ -39,7 +42,8 @@ void program_at_rest(const struct program *program)
         if (sched_waits(p) && !plays_vp && !program->death && !program->process[p].stoppable)
             sched_violation("I4: %s waits for ever", program->process[p].name);
     }
-    for (uint32_t flag = A; flag <= B; flag += B - A) {
+    for (unsigned i = 0; i < FLAGS; i++) {
+        const uint32_t flag = flags[i];
         if (!(arena.table.slot[flag] & VMB_SLOT_OPEN) || owed[flag] <= opened[flag] || worker_stopped)
             continue;
         if (served[flag] < owed[flag])
@@ -51,8 +55,8 @@ void program_at_rest(const struct program *program)
 
 void observe_signal(uint32_t flag)
 {
-    if (sched_last_set() > owed[flag])
-        owed[flag] = sched_last_set();
+    if (sched_last_set(flag) > owed[flag])
+        owed[flag] = sched_last_set(flag);
 }
 
 void observe_taken(uint32_t flag) { served[flag] = sched_now(); }
@@ -79,7 +83,8 @@ void program_reset(void)
     memset(arena.work, 0, sizeof arena.work);
     memset(host, 0, sizeof host);
     memset(worker, 0, sizeof worker);
-    for (uint32_t flag = A; flag <= B; flag += B - A) {
+    for (unsigned i = 0; i < FLAGS; i++) {
+        const uint32_t flag = flags[i];
         arena.blocks[flag].claim = 0;
         arena.table.slot[flag] = slot_of(flag, 1) | VMB_SLOT_OPEN;
         arena.table.record[flag].target_vp = 0;

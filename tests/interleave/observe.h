@@ -7,6 +7,7 @@
 
 #define A 1u  /* a channel in the first word of the page */
 #define B 65u /* one in the second */
+#define C 2u  /* a neighbour of A */
 
 extern struct vmb_sender host[2];
 extern struct vmb_worker worker[2];

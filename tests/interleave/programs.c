@@ -19,6 +19,7 @@ static void one_vp(void)
             sched_private(&arena.work[v].taken[i]);
     sched_private(&arena.blocks[A].claim);
     sched_private(&arena.blocks[B].claim);
+    sched_private(&arena.blocks[C].claim);
 }
 
 static void two_vps(void)
@@ -92,6 +93,14 @@ static void host_three_times(void)
 {
     host_twice();
     signal_from(0, A);
+}
+
+static void host_both_neighbours(void)
+{
+    static const uint16_t both[] = {A, C};
+    vmb_signal_many(&host[0], both, both, 2);
+    observe_signal(A);
+    observe_signal(C);
 }
 
 static bool may_signal(void) { return device_may_signal; }
@@ -249,6 +258,9 @@ const struct program programs[] = {
       {"worker 1", worker_1, false}}, false},
     {"two-hosts-retarget", "two hosts signal one channel once each while it is retargeted", two_vps,
      {{"host", host_once, true}, {"other host", other_host_once, false}, {"daemon", retarget_once, false},
+      {"worker 0", worker_0, false}, {"worker 1", worker_1, false}}, false},
+    {"signal-many", "two channels signalled in one call while one of them is retargeted", two_vps,
+     {{"host", host_both_neighbours, false}, {"daemon", retarget_there_and_back, false},
       {"worker 0", worker_0, false}, {"worker 1", worker_1, false}}, false},
     {"close", "a close while a signal is sent, taken and dispatched", closing,
      {{"host", host_twice, false}, {"daemon", close_once, false}, {"worker 0", worker_0, false}}, false},

@@ -24,7 +24,7 @@ static enum outcome outcome;
 
 unsigned sched_now(void) { return trace_length(); }
 unsigned sched_steps(void) { return trace_length(); }
-unsigned sched_last_set(void) { return current->last_set; }
+unsigned sched_last_set(uint32_t flag) { return current->last_set[flag]; }
 
 _Noreturn static void end(enum outcome how)
 {
@@ -227,7 +227,7 @@ enum outcome sched_execute(const struct program *program, struct bounds bounds, 
         c->state = READY;
         c->started = false;
         c->buffered = 0;
-        c->last_set = 0;
+        memset(c->last_set, 0, sizeof c->last_set);
     }
     begin();
     if (outcome == RESTED)

@@ -23,8 +23,8 @@
 /* Everything that processes share. */
 struct arena {
     struct vmb_event_page pages[2];
+    struct vmb_host_page host; /* flags at the same place of a page */
     struct vmb_vpwork work[2];
-    struct vmb_host_page host;
     struct vmb_block blocks[CHANNELS];
     struct vmb_table table;
 };
@@ -60,7 +60,7 @@ void sched_note(const char *what);                 /* a line of the trace, glued
 void sched_wait(const char *step, struct vmb_doorbell *bell);
 void sched_until(const char *what, bool (*condition)(void)); /* waits for others without polling */
 unsigned sched_now(void);
-unsigned sched_last_set(void); /* when the running process last set a bit */
+unsigned sched_last_set(uint32_t flag); /* when the running process last set the channel's bit */
 bool sched_dead(unsigned process);   /* stopped; its stores have reached memory, as at the end of a process */
 bool sched_waits(unsigned process);  /* in sched_until */
 _Noreturn void sched_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from vmbusd.abi import link
-from vmbusd.abi.errors import LinkClosed, ProtocolError, RefusedError, ResourceError
+from vmbusd.abi.errors import LinkClosed, LinkLost, ProtocolError, RefusedError, ResourceError
 
 WAIT_SLICE: Final = 1.0
 """Longest single system call, in seconds: a signal that arrives just before one is seen this much later."""
 _FD: Final = array.array("i").itemsize
-_LOST: Final = "the daemon closed the link"
+_LOST: Final = "the daemon is gone without a farewell"
 
 
 def close_all(fds: Iterable[int]) -> None:
@@ -33,6 +33,7 @@ class LinkSocket:
 
     def __init__(self, sock: socket.socket, max_packet: int) -> None:
         self.sock = sock
+        sock.setblocking(False)
         # One byte more than allowed: a packet that fills it is too long.
         self._buffer = bytearray(max_packet + 1)
 
@@ -41,15 +42,15 @@ class LinkSocket:
         return self.sock.fileno()
 
     def send(self, packet: bytes) -> None:
-        """Send one packet, waiting for room if the daemon is slow. Raises LinkClosed."""
+        """Send one packet, waiting for room if the daemon is slow. Raises LinkLost."""
         while True:
             try:
-                self.sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self.sock.send(packet, socket.MSG_NOSIGNAL)
                 return
             except BlockingIOError:
                 _wait(self.sock, select.POLLOUT, WAIT_SLICE)
             except OSError as error:
-                raise LinkClosed(f"{_LOST} ({error.strerror})") from error
+                raise LinkLost(f"{_LOST} ({error.strerror})") from error
 
     def wait_readable(self, timeout: float) -> bool:
         """True once a packet (or the end of the link) can be received, False after `timeout` seconds."""
@@ -66,19 +67,20 @@ class LinkSocket:
     def receive_nowait(self) -> tuple[bytes, list[int]] | None:
         """A packet and its descriptors, which the caller owns, or None when there is none.
 
-        Raises LinkClosed with the daemon's reason at the end of the link, RefusedError when it said no,
-        ProtocolError for a packet that is too long, ResourceError when descriptors got lost on the way.
+        Raises LinkClosed with the daemon's reason at the end of the link, LinkLost when it gave none,
+        RefusedError when it said no, ProtocolError for a packet that is too long, ResourceError when
+        descriptors got lost on the way.
         """
         try:
             size, ancillary, flags, _ = self.sock.recvmsg_into(
                 [self._buffer],
                 socket.CMSG_SPACE(link.MAX_DESCRIPTORS * _FD),
-                socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+                socket.MSG_CMSG_CLOEXEC,
             )
         except BlockingIOError:
             return None
         except OSError as error:
-            raise LinkClosed(f"{_LOST} ({error.strerror})") from error
+            raise LinkLost(f"{_LOST} ({error.strerror})") from error
         fds = array.array("i")
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -90,7 +92,7 @@ class LinkSocket:
             if flags & socket.MSG_TRUNC or size >= len(self._buffer):
                 raise ProtocolError(f"a packet longer than {len(self._buffer) - 1} bytes")
             if not size:
-                raise LinkClosed(_LOST)
+                raise LinkLost(_LOST)
             packet = bytes(memoryview(self._buffer)[:size])
             _farewell(packet)
         except BaseException:
@@ -108,7 +110,7 @@ def _farewell(packet: bytes) -> None:
     assert isinstance(body, link.Bye | link.Refused)
     text = body.text.decode("utf-8", "replace")
     if isinstance(body, link.Refused):
-        raise RefusedError(text)
+        raise RefusedError(text, body.code)
     raise LinkClosed(text)
 
 

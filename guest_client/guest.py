@@ -1,0 +1,351 @@
+"""The public guest: attach to a partition, register drivers, serve its VPs with threads or with processes.
+
+    with Guest.attach("demo") as guest:
+        guest.register(EchoDriver())
+        guest.run(vps=4)
+
+The thread that calls `run` only waits, so that Ctrl-C works. Probes and removals run one at a time in a
+thread of their own, never in the link's: a probe may wait for an answer, and a rescind must get past it (case
+135).
+An orderly end is UNLOAD first, so that no callback begins any more, then the workers, then `removed`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+from uuid import UUID
+
+from guest_client.channel import OPEN_TIMEOUT, Channel
+from guest_client.connection import Connection
+from guest_client.driver import Driver, checked, name_of
+from guest_client.players import Players, ProcessPlayers, ThreadPlayers
+from guest_client.worker import Service, check_cpus
+from vmbusd.abi import paths
+from vmbusd.abi.attach import attach
+from vmbusd.abi.errors import UsageError, VmbusError
+from vmbusd.abi.link import Object, Role
+from vmbusd.abi.native import VpWork
+
+log = logging.getLogger(__name__)
+
+CONTACT_TIMEOUT: Final = 10.0
+UNLOAD_TIMEOUT: Final = 10.0
+"""Seconds until we leave without the host's answer: a device or a callback hangs."""
+PROBE_WINDOW: Final = 64
+"""Opens under way at a time; the daemon and a host take that many without a queue growing anywhere."""
+
+Outcome = Exception | None
+Workers = Literal["thread", "process"]
+
+
+class Guest:
+    """One guest of one partition. Runs once. A context manager; leaving it ends everything."""
+
+    def __init__(
+        self, connection: "Callable[[Guest], Connection]", partition: str, runtime_dir: Path
+    ) -> None:
+        self.partition = partition
+        self._runtime_dir = runtime_dir
+        self._drivers: dict[UUID, Driver] = {}
+        self._ending: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._error: VmbusError | None = None
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker_thread = threading.Thread(target=self._do_work, name="guest-probe", daemon=True)
+        self._window = threading.BoundedSemaphore(PROBE_WINDOW)
+        self._probed = threading.Condition()
+        self._probing = 0
+        self._delivered = False
+        self._players: Players | None = None
+        self._started = False
+        self._connection = connection(self)
+        welcome = self._connection.attached.welcome
+        self.vps = welcome.vps
+        self._vpwork = VpWork(self._connection.attached[Object.VPWORK], welcome.vps)
+
+    @classmethod
+    def attach(cls, partition: str, *, runtime_dir: str | os.PathLike[str] | None = None) -> "Guest":
+        """Attach to the daemon of `runtime_dir` as the guest of `partition`, and negotiate a version.
+
+        Raises UsageError, ResourceError without a daemon, RefusedError with the daemon's reason.
+        """
+        attached = attach(Role.GUEST_CONTROL, partition, runtime_dir=runtime_dir)
+        directory = paths.runtime_dir(runtime_dir)
+        try:
+            guest = cls(lambda guest: Connection(attached, guest, guest._drivers), partition, directory)
+        except BaseException:
+            attached.close()
+            raise
+        try:
+            guest._connection.contact().result(CONTACT_TIMEOUT)
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def __enter__(self) -> "Guest":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def register(self, driver: Driver) -> None:
+        """Take the offers of `driver.interface`. Raises UsageError for a second driver of it, or too late."""
+        checked(driver)
+        if self._started:
+            raise UsageError("drivers are registered before the guest starts")
+        if driver.interface in self._drivers:
+            raise UsageError(f"interface {driver.interface} has a driver already")
+        self._drivers[driver.interface] = driver
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        vps: int | None = None,
+        workers: Workers = "thread",
+        cpus: Sequence[int] | None = None,
+        relook: bool = False,
+        spin: float = 0.0,
+    ) -> None:
+        """Serve until `stop`, Ctrl-C or the end of the link; then end everything in order.
+
+        `vps`: how many VPs, all by default; `cpus`: pin VP i to cpus[i % len(cpus)]; `relook`: look at the
+        bits every second, though the protocol does not need it, and count what that rescued; `spin`: seconds
+        to look at the page before sleeping. Raises UsageError, ResourceError, RefusedError, LinkClosed or
+        ObjectDead with the reason.
+        """
+        try:
+            self.start(vps, workers, cpus, relook, spin)
+            self.wait()
+        finally:
+            self.finish()
+
+    async def serve(
+        self,
+        vps: int | None = None,
+        workers: Workers = "thread",
+        cpus: Sequence[int] | None = None,
+        relook: bool = False,
+        spin: float = 0.0,
+    ) -> None:
+        """As `run`, for asyncio: cancelling it ends everything in order."""
+        try:
+            await asyncio.to_thread(self.start, vps, workers, cpus, relook, spin)
+            await asyncio.to_thread(self.wait)
+        finally:
+            self.stop()
+            await asyncio.shield(asyncio.to_thread(self.finish))
+
+    def start(
+        self,
+        vps: int | None = None,
+        workers: Workers = "thread",
+        cpus: Sequence[int] | None = None,
+        relook: bool = False,
+        spin: float = 0.0,
+    ) -> None:
+        """Begin to serve and return: every VP has its worker, and the offers are requested."""
+        count = self.vps if vps is None else vps
+        if not 1 <= count <= self.vps:
+            raise UsageError(f"{count} VPs: partition {self.partition} has {self.vps}")
+        if not 0 <= spin <= 1:
+            raise UsageError(f"spin {spin}: seconds between 0 and 1")
+        if workers not in ("thread", "process"):
+            raise UsageError(f'workers {workers!r}: "thread" or "process"')
+        if self._started:
+            raise UsageError("a guest runs once")
+        pinning = list(cpus or ())
+        check_cpus(pinning)
+        service = Service(self.partition, self._runtime_dir, relook=relook, spin=spin)
+        if workers == "thread":
+            self._players = ThreadPlayers(service, self._connection, count, pinning, self._fail)
+        else:
+            names = [name_of(driver) for driver in self._drivers.values()]
+            self._players = ProcessPlayers(service, self._connection, count, pinning, self._fail, names)
+        self._started = True
+        self._worker_thread.start()
+        self._players.start()
+        self._connection.request_offers(count)
+
+    def wait(self) -> None:
+        """Wait until somebody calls `stop` or the guest fails; raises then what it failed with."""
+        self._ending.get()
+        # For others that wait.
+        self._ending.put(None)
+        if self._error is not None:
+            raise self._error
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the first list of offers is probed and every open begun by a probe has ended."""
+        with self._probed:
+            return self._probed.wait_for(self._is_ready, timeout)
+
+    def _is_ready(self) -> bool:
+        return (self._delivered and not self._probing) or self._error is not None
+
+    def stop(self) -> None:
+        """Let `run` return. From any thread, callback or signal handler."""
+        self._ending.put(None)
+
+    def finish(self) -> None:
+        """End what `start` began: unload, workers, `removed` of every driver. May be called again."""
+        if not self._started or self._players is None:
+            return
+        players, self._players = self._players, None
+        self._work.put(None)
+        try:
+            with contextlib.suppress(VmbusError):
+                self._connection.unload().result(UNLOAD_TIMEOUT)
+        except TimeoutError:
+            log.warning("%s: a host or a callback did not let go in %g s", self.partition, UNLOAD_TIMEOUT)
+        finally:
+            players.stop()
+        self._worker_thread.join(OPEN_TIMEOUT)
+        for channel in self.channels:
+            self._removed(channel)
+
+    def close(self) -> None:
+        """End everything and leave the daemon. May be called again."""
+        try:
+            self.finish()
+        finally:
+            self._connection.close()
+
+    # -- channels ------------------------------------------------------------------------------------------
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The channels that are offered now, by relid."""
+        return [channel for _, channel in sorted(self._connection.channels.copy().items())]
+
+    def open_many(self, channels: Iterable[Channel], window: int = PROBE_WINDOW) -> list[Outcome]:
+        """Open channels, at most `window` at a time under way. Returns None or the error of each."""
+        return list(_pipelined((channel.begin_open for channel in channels), window))
+
+    def retarget(self, channel: Channel, vp: int, timeout: float | None = OPEN_TIMEOUT) -> None:
+        """Move a channel's interrupts to `vp`; after it no event reaches the old VP."""
+        channel.retarget(vp, timeout)
+
+    def retarget_many(self, pairs: Iterable[tuple[Channel, int]], window: int = 64) -> list[Outcome]:
+        """Move many channels, at most `window` at a time under way. Returns None or the error of each."""
+        moves = (
+            lambda channel=channel, vp=vp: self._connection.begin_retarget(channel, vp)
+            for channel, vp in pairs
+        )
+        return list(_pipelined(moves, window))
+
+    def statistics(self) -> dict[str, Any]:
+        """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them."""
+        players = self._players
+        return {
+            "partition": self.partition,
+            **self._connection.statistics(),
+            "vps": [self._vpwork.statistics(vp) for vp in range(self.vps)],
+            "workers": players.statistics() if players is not None else {},
+        }
+
+    # -- what the connection tells (connection.Listener) ---------------------------------------------------
+
+    def offered(self, channel: Channel) -> None:
+        if channel.driver is not None:
+            self._count_probe(1)
+            self._work.put(lambda: self._probe(channel))
+
+    def offers_delivered(self) -> None:
+        with self._probed:
+            self._delivered = True
+            self._probed.notify_all()
+
+    def gone(self, channel: Channel) -> None:
+        def remove() -> None:
+            self._removed(channel)
+            self._connection.release(channel)
+
+        self._work.put(remove)
+
+    def ended(self, reason: VmbusError | None) -> None:
+        if reason is not None:
+            self._fail(reason)
+
+    # -- the thread of probes ------------------------------------------------------------------------------
+
+    def _do_work(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def _probe(self, channel: Channel) -> None:
+        """Never more than a window of opens under way; a host that does not answer holds it up a while."""
+        assert channel.driver is not None
+        held = self._window.acquire(timeout=OPEN_TIMEOUT)
+        opening: Future[None] | None = None
+        try:
+            opening = channel.driver.probe(channel)
+        except Exception:
+            log.exception("%r: its driver's probe failed", channel)
+        if opening is None:
+            self._probe_ended(channel, held, None)
+        else:
+            opening.add_done_callback(lambda done: self._probe_ended(channel, held, done.exception()))
+
+    def _probe_ended(self, channel: Channel, held: bool, error: BaseException | None) -> None:
+        if error is not None:
+            log.warning("%r: cannot be opened: %s", channel, error)
+        if held:
+            self._window.release()
+        self._count_probe(-1)
+
+    def _count_probe(self, change: int) -> None:
+        with self._probed:
+            self._probing += change
+            if not self._probing:
+                self._probed.notify_all()
+
+    def _removed(self, channel: Channel) -> None:
+        if channel.driver is None:
+            return
+        try:
+            channel.driver.removed(channel)
+        except Exception:
+            log.exception("%r: its driver's removed failed", channel)
+
+    def _fail(self, error: VmbusError) -> None:
+        with self._probed:
+            self._error = self._error or error
+            self._probed.notify_all()
+        self._ending.put(None)
+
+
+def _pipelined(operations: Iterable[Callable[[], "Future[None]"]], window: int) -> Iterator[Outcome]:
+    """Begin operations in order, wait for the oldest when `window` are under way."""
+    if window < 1:
+        raise UsageError(f"window {window} must be at least 1")
+    under_way: deque[Future[None] | VmbusError] = deque()
+    for operation in operations:
+        if len(under_way) >= window:
+            yield _outcome(under_way.popleft())
+        try:
+            under_way.append(operation())
+        except VmbusError as error:
+            under_way.append(error)
+    yield from map(_outcome, under_way)
+
+
+def _outcome(begun: "Future[None] | VmbusError") -> Outcome:
+    if isinstance(begun, VmbusError):
+        return begun
+    try:
+        begun.result(OPEN_TIMEOUT)
+    except (VmbusError, TimeoutError) as error:
+        return error
+    return None

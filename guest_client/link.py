@@ -1,0 +1,160 @@
+"""One link to the daemon in a thread of its own: packets in, packets out, neither blocking the other.
+
+The thread alone receives. Anybody sends: what the socket does not take at once waits in a queue that the
+thread empties, so a guest that sends much while the daemon holds back never stops reading, which is what the
+daemon waits for. Host links are taken over here, before the caller hears of anything that came after them.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from guest_client.channel import HostEnds
+from vmbusd.abi import link
+from vmbusd.abi.attach import Attached
+from vmbusd.abi.errors import LinkClosed, VmbusError
+from vmbusd.abi.link_socket import close_all
+
+log = logging.getLogger(__name__)
+
+SLICE: Final = 1.0
+"""Longest wait in seconds; then the mappings are looked at, whether a peer truncated one."""
+BURST: Final = 64
+"""Packets handled between two looks at everything else."""
+
+
+class LinkThread:
+    """Serves one link.
+
+    `packet` gets each packet that is neither a farewell nor a host link; `ended` is called once, last, with
+    the reason if it was not `close`; `idle` runs between packets and returns the seconds until it wants to
+    run again; `watch` maps further descriptors to what is called when they can be read, until it returns
+    False. All are called in the thread; an exception that is not ours ends the link too.
+    """
+
+    def __init__(
+        self,
+        attached: Attached,
+        *,
+        name: str,
+        packet: Callable[[link.Header, bytes], None],
+        ended: Callable[[VmbusError | None], None],
+        hosts: HostEnds | None = None,
+        idle: Callable[[], float] = lambda: SLICE,
+        watch: dict[int, Callable[[], bool]] | None = None,
+    ) -> None:
+        self.attached = attached
+        self._packet = packet
+        self._ended = ended
+        self._hosts = hosts
+        self._idle = idle
+        self._watch = watch or {}
+        self._queue: deque[bytes] = deque()
+        self._queue_lock = threading.Lock()
+        self._closing = False
+        self._counts = {"received": 0, "sent": 0, "queued": 0}
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._thread.start()
+
+    def post(self, packet: bytes) -> None:
+        """Send a packet, in the order of the calls, without waiting."""
+        with self._queue_lock:
+            self._queue.append(packet)
+            self._send_queued()
+            if not self._queue:
+                return
+            self._counts["queued"] += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Run `idle` soon."""
+        with self._queue_lock, contextlib.suppress(BlockingIOError):
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """End the thread. What is queued and does not go out at once is dropped."""
+        self._closing = True
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with self._queue_lock:
+            if self._wake >= 0:
+                os.close(self._wake)
+                self._wake = -1
+
+    def statistics(self) -> dict[str, int]:
+        """Packets received and sent, and how many sends had to wait."""
+        return dict(self._counts)
+
+    def _send_queued(self) -> None:
+        while self._queue:
+            try:
+                self.attached.sock.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                # The thread meets the end of the link and says why; nothing can be sent any more.
+                self._queue.clear()
+                return
+            self._queue.popleft()
+            self._counts["sent"] += 1
+
+    def _run(self) -> None:
+        reason: VmbusError | None = None
+        try:
+            self._serve()
+        except VmbusError as error:
+            reason = error
+        except Exception as error:
+            log.exception("%s: the link ends", self._thread.name)
+            reason = LinkClosed(f"{type(error).__name__}: {error}")
+        self._ended(reason)
+
+    def _serve(self) -> None:
+        sock = self.attached.sock
+        poll = select.poll()
+        for fd in (self._wake, *self._watch):
+            poll.register(fd, select.POLLIN)
+        while not self._closing:
+            self.attached.check()
+            poll.register(sock, select.POLLIN | (select.POLLOUT if self._queue else 0))
+            for fd, _ in poll.poll(min(self._idle(), SLICE) * 1000):
+                if fd == self._wake:
+                    os.eventfd_read(fd)
+                elif fd in self._watch:
+                    if not self._watch[fd]():
+                        poll.unregister(fd)
+                else:
+                    self._receive()
+            if self._queue:
+                with self._queue_lock:
+                    self._send_queued()
+
+    def _receive(self) -> None:
+        for _ in range(BURST):
+            got = self.attached.receive_nowait()
+            if got is None:
+                return
+            self._counts["received"] += 1
+            packet, fds = got
+            try:
+                header = link.decode_header(packet)
+            except BaseException:
+                close_all(fds)
+                raise
+            if header.kind == link.Kind.HOST_LINK and self._hosts is not None:
+                self._hosts.add(packet, fds)
+                continue
+            close_all(fds)
+            self._packet(header, packet)

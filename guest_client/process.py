@@ -1,0 +1,161 @@
+"""A worker process: one VP, started by the control process and ended by it, by its death, or by the daemon.
+
+It knows no offers and no opens: when the first interrupt of an open comes, it reads in the channel's record
+and block what it needs and makes a `Channel`. Events never wait for a control message (docs/signal-protocol
+section 4), and a channel of an older open is never called. Orders and news: see `supervisor`.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from guest_client import driver as drivers
+from guest_client.channel import Channel, Space, log_failure
+from guest_client.driver import Driver, DriverName
+from guest_client.worker import Service, VpWorker, admit
+from vmbusd.abi.errors import LinkClosed
+from vmbusd.abi.native import Registry
+
+log = logging.getLogger("guest_client.process")
+
+ORDER_LIMIT: Final = 1 << 20
+"""Bytes of one line of orders; the longest names every lost channel of a VP."""
+
+
+class Orders:
+    """Our end of the socket to the control process."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """For polling."""
+        return self._socket.fileno()
+
+    def first(self) -> list[dict[str, Any]]:
+        """Wait for the first line; what came with it follows. Nothing if the control process is gone."""
+        while b"\n" not in self._buffer:
+            if not self._receive():
+                return []
+        return self._lines()
+
+    def more(self) -> list[dict[str, Any]] | None:
+        """The lines that came since, None if the control process is gone."""
+        return self._lines() if self._receive() else None
+
+    def tell(self, news: dict[str, Any]) -> None:
+        """Write one line of news; a control process that is gone does not need it."""
+        try:
+            self._socket.sendall(json.dumps(news).encode() + b"\n")
+        except OSError as error:
+            log.debug("nobody hears %s: %s", news, error)
+
+    def _receive(self) -> bool:
+        data = self._socket.recv(64 << 10)
+        self._buffer += data
+        return bool(data) and len(self._buffer) < ORDER_LIMIT
+
+    def _lines(self) -> list[dict[str, Any]]:
+        *lines, self._buffer = self._buffer.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Callbacks:
+    """What this process calls for which channel; `lost` are opens whose state died with another process."""
+
+    def __init__(self, space: Space, made: list[Driver]) -> None:
+        self.registry = Registry(self._missing, log_failure)
+        self.lost: set[tuple[int, int]] = set()
+        self._space = space
+        self._drivers: dict[UUID, Driver] = {driver.interface: driver for driver in made}
+        self._bound: dict[int, Channel] = {}
+
+    def add_lost(self, opens: list[list[int]]) -> None:
+        """Never call these opens (flag, generation)."""
+        self.lost.update((flag, generation) for flag, generation in opens)
+
+    def _missing(self, flag: int, generation: int) -> None:
+        """The first interrupt of an open. The claim is held, so the record cannot change under us."""
+        if (flag, generation) in self.lost:
+            return
+        channel = Channel(self._space, self._space.relid_of(flag))
+        channel.driver = driver = self._drivers.get(channel.interface)
+        if driver is None:
+            log.warning("%r: no driver of this process takes it", channel)
+            return
+        channel.generation = generation
+        channel.locate_ring()
+        if (old := self._bound.pop(flag, None)) is not None:
+            self.registry.unbind(flag, old.generation)
+            old.drop_ring()
+        self._bound[flag] = channel
+        self.registry.bind(flag, generation, driver.on_interrupt, channel)
+        driver.on_interrupt(channel)
+
+
+def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event) -> None:
+    """Serve the VP that the first line of orders names, until an orderly end."""
+    first = lines[0]
+    made = [drivers.make(DriverName(*name)) for name in first["drivers"]]
+    service = Service(
+        first["partition"], Path(first["runtime_dir"]), relook=first["relook"], spin=first["spin"]
+    )
+    attached = admit(service, first["vp"], stopping)
+    if attached is None:
+        return
+    space = Space(attached)
+    callbacks = Callbacks(space, made)
+    for line in lines:
+        callbacks.add_lost(line["lost"])
+
+    def heard() -> bool:
+        news = orders.more()
+        for line in news or ():
+            callbacks.add_lost(line["lost"])
+        if news is None:
+            worker.stop()
+        return news is not None
+
+    watch = {orders.fileno(): heard}
+    worker = VpWorker(service, attached, callbacks.registry, hosts=space.hosts, watch=watch)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    if stopping.is_set():
+        worker.stop()
+    orders.tell({"attached": attached.welcome.incarnation})
+    worker.run(first["cpu"])
+    if isinstance(worker.reason, LinkClosed):
+        log.info("VP %d: %s", worker.vp, worker.reason)
+    elif worker.reason is not None:
+        raise worker.reason
+
+
+def main() -> int:
+    """Run as `python -m guest_client.process` by the supervisor alone."""
+    logging.basicConfig(level=logging.WARNING, format="%(process)d %(levelname)s %(name)s: %(message)s")
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    orders = Orders(socket.socket(fileno=os.dup(0)))
+    # Drivers that read standard input get nothing, instead of our orders.
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    lines = orders.first()
+    try:
+        if lines:
+            serve(orders, lines, stopping)
+    except Exception as error:
+        orders.tell({"error": f"{error}", "kind": type(error).__name__})
+        log.exception("VP %s cannot be served", lines[0]["vp"])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

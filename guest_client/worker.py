@@ -1,0 +1,159 @@
+"""One VP, played by the thread that calls `run`: attach, serve interrupts, leave in order.
+
+A second thread receives on the worker's own link: when the daemon asks the worker to leave, or the link ends,
+it stops the first. Whatever ends `run`, the VP's loop is over before Detached is sent, which tells the daemon
+that nothing of ours touches the VP's words any more and that its bits may be handed to another VP.
+Source: DESIGN section 3; docs/signal-protocol section 4 is in the native core.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from guest_client.channel import HostEnds
+from guest_client.link import LinkThread
+from vmbusd.abi import link
+from vmbusd.abi.attach import Attached, attach
+from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError, VmbusError
+from vmbusd.abi.link import Object, Role
+from vmbusd.abi.native import Registry, Worker
+
+log = logging.getLogger(__name__)
+
+ADMIT_TIMEOUT: Final = 15.0
+"""Seconds until a VP that is still taken, or being recovered, is a failure."""
+FIRST_DELAY: Final = 0.005
+LAST_DELAY: Final = 0.25
+_LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
+"""What the daemon answers until it has seen the death of the predecessor and has recovered what it held."""
+
+
+class Service(NamedTuple):
+    """How VPs are served: the same for all of a guest."""
+
+    partition: str
+    runtime_dir: Path
+    relook: bool = False
+    spin: float = 0.0
+
+
+def check_cpus(cpus: list[int]) -> None:
+    """Raises UsageError for a CPU that this process may not run on."""
+    allowed = os.sched_getaffinity(0)
+    if wrong := [cpu for cpu in cpus if cpu not in allowed]:
+        raise UsageError(f"CPU {wrong[0]} is not one of {', '.join(map(str, sorted(allowed)))}")
+
+
+def admit(
+    service: Service, vp: int, stopping: threading.Event, timeout: float = ADMIT_TIMEOUT
+) -> Attached | None:
+    """Attach as the worker of `vp`, again and again while a predecessor is recovered; None once `stopping`.
+
+    Raises as `attach`, RefusedError also when the VP stays taken.
+    """
+    deadline = time.monotonic() + timeout
+    delay = FIRST_DELAY
+    while not stopping.is_set():
+        try:
+            return attach(Role.GUEST_WORKER, service.partition, runtime_dir=service.runtime_dir, vp=vp)
+        except RefusedError as error:
+            if error.code not in _LATER or time.monotonic() + delay > deadline:
+                raise
+        # The daemon tells nobody when recovery is over: ask again, ever less often.
+        stopping.wait(delay)
+        delay = min(2 * delay, LAST_DELAY)
+    return None
+
+
+class VpWorker:
+    """The worker of one VP over its link `attached`, which it takes over.
+
+    `hosts` takes the host links that come over this link, None if another link of the process does that;
+    `watch` is for `LinkThread`. Attributes: `vp`; `reason`, why the link ended, None if it did not.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        attached: Attached,
+        registry: Registry,
+        *,
+        hosts: HostEnds | None = None,
+        watch: dict[int, Callable[[], bool]] | None = None,
+    ) -> None:
+        self.vp = attached.welcome.vp
+        self.reason: VmbusError | None = None
+        self._attached = attached
+        self._last: dict[str, int] = {}
+        self._native: Worker | None = Worker(
+            self.vp,
+            table=attached[Object.TABLE],
+            events=attached[Object.EVENTS],
+            vpwork=attached[Object.VPWORK],
+            blocks=attached[Object.GUEST],
+            doorbell=attached.vp_doorbells[self.vp],
+            registry=registry,
+            relook=service.relook,
+            spin=service.spin,
+            guards=attached.guards,
+        )
+        self._link = LinkThread(
+            attached,
+            name=f"vp{self.vp}-link",
+            packet=self._on_packet,
+            ended=self._on_end,
+            hosts=hosts,
+            watch=watch,
+        )
+
+    def run(self, cpu: int | None = None) -> None:
+        """Serve until `stop`, until the daemon asks us to leave or until the link ends; then leave.
+
+        `cpu` pins the calling thread. Raises ObjectDead, or what a signal handler or a callback let through.
+        """
+        native = self._native
+        if native is None:
+            raise UsageError(f"VP {self.vp}: this worker has left")
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        self._link.start()
+        try:
+            native.run()
+        finally:
+            self._last = native.statistics()
+            del native
+            self.leave()
+
+    def stop(self) -> None:
+        """Ask `run` to return once nothing is pending. From any thread, signal handler or callback."""
+        if (native := self._native) is not None:
+            native.stop()
+
+    def statistics(self) -> dict[str, int]:
+        """The VP's counters, as `native.VpWork.statistics`."""
+        native = self._native
+        return self._last if native is None else native.statistics()
+
+    def leave(self) -> None:
+        """Let go of the VP. `run` does it; to be called for a worker that was never run."""
+        with contextlib.suppress(LinkClosed):
+            self._attached.send(link.encode(link.Detached(self.vp)))
+        self._link.close()
+        # It holds the mappings that are about to go.
+        self._native = None
+        self._attached.close()
+
+    def _on_packet(self, header: link.Header, _packet: bytes) -> None:
+        if header.kind == link.Kind.DETACH:
+            log.info("VP %d: the daemon takes the VP offline", self.vp)
+            self.stop()
+
+    def _on_end(self, reason: VmbusError | None) -> None:
+        if reason is not None:
+            self.reason = reason
+            self.stop()

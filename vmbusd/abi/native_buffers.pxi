@@ -34,10 +34,13 @@ cdef _View _view(object buffer, Py_ssize_t offset, Py_ssize_t size, Py_ssize_t a
     try:
         PyObject_GetBuffer(buffer, &view.raw, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
     except BufferError as error:
-        reason = "is read-only, a writable one is needed" if writable else str(error)
-        raise UsageError(f"{what}: the buffer {reason}") from error
+        if writable and memoryview(buffer).readonly:
+            raise UsageError(f"{what}: the buffer is read-only, a writable one is needed") from error
+        raise UsageError(f"{what}: the buffer cannot be used: {error}") from error
+    except ValueError as error:  # closed, or released
+        raise UsageError(f"{what}: the buffer cannot be used: {error}") from error
     view.held = True
-    if offset < 0 or size < 0 or offset > view.raw.len or view.raw.len - offset < size:
+    if offset > view.raw.len or view.raw.len - offset < size:
         raise UsageError(f"{what}: {view.raw.len} bytes, at least {offset} + {size} are needed")
     view.at = <char *>view.raw.buf + offset
     if <uintptr_t>view.at % alignment:
@@ -46,9 +49,22 @@ cdef _View _view(object buffer, Py_ssize_t offset, Py_ssize_t size, Py_ssize_t a
 
 
 cdef uint32_t _index(object value, uint32_t limit, str what) except? 0xffffffff:
-    if not 0 <= value < limit:
-        raise UsageError(f"{what} {value} is not in 0..{limit - 1}")
+    cdef int overflow = 0
+    cdef long number = PyLong_AsLongAndOverflow(value, &overflow) if isinstance(value, int) else -1
+    if overflow or not 0 <= number < limit:
+        raise UsageError(f"{what} {value!r} is not in 0..{limit - 1}")
+    return <uint32_t>number
+
+
+cdef uint64_t _number(object value, uint64_t most, str what) except? 0xffffffffffffffff:
+    """For fields and sizes: what does not fit is the caller's mistake, never cut off."""
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise UsageError(f"{what} {value!r} is not in 0..{most}")
     return value
+
+
+cdef Py_ssize_t _size(object value, str what) except -1:
+    return <Py_ssize_t>_number(value, <uint64_t>INT64_MAX, what)
 
 
 cdef class Guard:
@@ -57,8 +73,9 @@ cdef class Guard:
     cdef vmb_guard *entry
     cdef _View view
     cdef readonly str name
+    cdef bint was_dead
 
-    def __cinit__(self, buffer, str name):
+    def __cinit__(self, buffer, str name not None):
         cdef int failed = vmb_guard_install()
         if failed:
             raise ResourceError(f"SIGBUS guard: {strerror(failed).decode()}")
@@ -73,17 +90,21 @@ cdef class Guard:
 
     cdef void _remove(self) noexcept:
         if self.entry != NULL:
+            self.was_dead = self.entry.dead
             vmb_guard_remove(self.entry)
             self.entry = NULL
 
     @property
     def dead(self):
         """True once a fault hit the mapping."""
-        return self.entry != NULL and self.entry.dead != 0
+        return self._dead()
+
+    cdef bint _dead(self) noexcept:
+        return self.was_dead if self.entry == NULL else self.entry.dead != 0
 
     def check(self):
         """Raises ObjectDead, naming the object, once a fault hit the mapping."""
-        if self.entry != NULL and self.entry.dead:
+        if self._dead():
             raise ObjectDead(f"{self.name} was truncated behind our back")
 
     def release(self):
@@ -99,12 +120,13 @@ cdef class Words:
     cdef uint64_t *words
     cdef Py_ssize_t count
 
-    def __cinit__(self, buffer, Py_ssize_t offset=0, count=None):
+    def __cinit__(self, buffer, offset=0, count=None):
+        cdef Py_ssize_t at = _size(offset, "words: offset")
         cdef Py_ssize_t size
-        self.view = _view(buffer, offset, 0, 8, True, "words")
-        size = self.view.raw.len - offset
-        self.count = size // 8 if count is None else count
-        if not 0 <= self.count <= size // 8:
+        self.view = _view(buffer, at, 0, 8, True, "words")
+        size = self.view.raw.len - at
+        self.count = size // 8 if count is None else _size(count, "words: count")
+        if self.count > size // 8:
             raise UsageError(f"words: {count} do not fit into {size} bytes")
         self.words = <uint64_t *>self.view.at
 
@@ -156,8 +178,8 @@ cdef class EventFlags:
     cdef _View view
     cdef uint64_t *flags
 
-    def __cinit__(self, buffer, Py_ssize_t offset=0):
-        self.view = _view(buffer, offset, VMB_PAGE, 8, True, "interrupt page")
+    def __cinit__(self, buffer, offset=0):
+        self.view = _view(buffer, _size(offset, "interrupt page: offset"), VMB_PAGE, 8, True, "interrupt page")
         self.flags = <uint64_t *>(self.view.at + VMB_FLAGS_OFFSET)
 
     def set(self, flag):

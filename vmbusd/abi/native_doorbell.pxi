@@ -11,6 +11,30 @@ cdef int64_t STORM_PAUSE_NS = 1_000_000
 cdef int STORM_DRAIN = 1 << 20
 
 
+# A wait may be as long as this, some thirty years, so that no sum of times overflows.
+cdef double LONGEST_WAIT = 1e9
+
+
+cdef int64_t _deadline(double timeout) except -1:
+    """CLOCK_MONOTONIC, in ns, after `timeout` seconds; a negative timeout is over already."""
+    if timeout != timeout:
+        raise UsageError("a timeout is a number of seconds, not nan")
+    if timeout <= 0:
+        return vmb_now_ns()
+    return vmb_now_ns() + <int64_t>(min(timeout, LONGEST_WAIT) * 1e9) + 1  # rounded up: never early
+
+
+cdef int _await(vmb_doorbell *bell, int64_t until) except? VMB_WAIT_BROKEN:
+    """One wait without the GIL. Raises what a signal handler raises, and ResourceError for no doorbell."""
+    cdef int rung
+    with nogil:
+        rung = vmb_doorbell_wait(bell, until)
+    if rung == VMB_WAIT_BROKEN:
+        raise ResourceError("doorbell: there is nothing to wait on, its descriptor was closed")
+    PyErr_CheckSignals()
+    return rung
+
+
 cdef int _drain_doorbell(vmb_doorbell *bell) noexcept nogil:
     cdef int n = 0
     while n < STORM_DRAIN and vmb_doorbell_try(bell):
@@ -40,7 +64,11 @@ cdef class Doorbell:
     def eventfd(int fd):
         """A doorbell over a non-blocking eventfd, which is borrowed."""
         cdef Doorbell self = Doorbell.__new__(Doorbell)
-        if _os.get_blocking(fd):
+        try:
+            blocking = _os.get_blocking(fd)
+        except OSError as error:
+            raise UsageError(f"eventfd {fd}: {error.strerror}") from error
+        if blocking:
             raise UsageError(f"eventfd {fd} is blocking: a full counter would stop its senders")
         self.bell.semaphore = NULL
         self.bell.fd = fd
@@ -64,16 +92,10 @@ cdef class Doorbell:
 
     def wait(self, double timeout):
         """True when rung, False after `timeout` seconds of CLOCK_MONOTONIC."""
-        cdef int64_t end = vmb_now_ns() + <int64_t>(timeout * 1e9)
-        cdef int64_t until
-        cdef int rung
+        cdef int64_t end = _deadline(timeout)
         while True:
-            until = min(end, vmb_now_ns() + SLICE_NS)
-            with nogil:
-                rung = vmb_doorbell_wait(&self.bell, until)
-            if rung == VMB_WAIT_RUNG:
+            if _await(&self.bell, min(end, vmb_now_ns() + SLICE_NS)) == VMB_WAIT_RUNG:
                 return True
-            PyErr_CheckSignals()
             if vmb_now_ns() >= end:
                 return False
 

@@ -103,6 +103,7 @@ cdef extern from "vmbus_doorbell.h" nogil:
     enum:
         VMB_WAIT_RUNG
         VMB_WAIT_TIMEOUT
+        VMB_WAIT_BROKEN
     struct vmb_doorbell:
         sem_t *semaphore
         int fd
@@ -207,9 +208,11 @@ cdef extern from "sys/prctl.h" nogil:
 cdef extern from "Python.h":
     PyObject *PyObject_CallOneArg(PyObject *, PyObject *)
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    long PyLong_AsLongAndOverflow(object, int *) except? -1
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)
     void PyErr_Fetch(PyObject **, PyObject **, PyObject **)
     void PyErr_NormalizeException(PyObject **, PyObject **, PyObject **)
+    void PyErr_SetObject(object, object)
     void PyErr_WriteUnraisable(object)
     void Py_XDECREF(PyObject *)

@@ -114,6 +114,7 @@ cdef class HostWaiter:
     cdef Doorbell doorbell
     cdef uint64_t sleep
     cdef int empty
+    cdef bint waiting
     cdef readonly uint64_t storms
 
     def __cinit__(self, page, Doorbell doorbell not None):
@@ -127,12 +128,18 @@ cdef class HostWaiter:
 
     def wait(self, double timeout):
         """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
+        if self.waiting:
+            raise UsageError("host page: somebody waits on it already, it has one waiter")
+        self.waiting = True
+        try:
+            return self.serve(_deadline(timeout))
+        finally:
+            self.waiting = False
+
+    cdef list serve(self, int64_t end):
         cdef vmb_host_page *p = <vmb_host_page *>self.view.at
-        cdef int64_t end = vmb_now_ns() + <int64_t>(timeout * 1e9)
-        cdef int64_t until
         cdef uint16_t out[2048]
         cdef unsigned n
-        cdef int rung
         while True:
             n = vmb_take(p.flags, out)
             if n:
@@ -143,19 +150,16 @@ cdef class HostWaiter:
             if vmb_sleep_begin(&p.idle, &self.sleep, p.flags):
                 try:
                     while True:
-                        until = min(end, vmb_now_ns() + SLICE_NS)
                         if self.empty >= STORM_WAKES:
-                            self.storms += self.empty == STORM_WAKES
-                            self.empty += 1
+                            if self.empty == STORM_WAKES:
+                                self.storms += 1
+                                self.empty += 1
                             with nogil:
                                 _drain_doorbell(&self.doorbell.bell)
                                 vmb_pause_ns(STORM_PAUSE_NS)
                             PyErr_CheckSignals()
                             break
-                        with nogil:
-                            rung = vmb_doorbell_wait(&self.doorbell.bell, until)
-                        PyErr_CheckSignals()
-                        if rung == VMB_WAIT_RUNG:
+                        if _await(&self.doorbell.bell, min(end, vmb_now_ns() + SLICE_NS)) == VMB_WAIT_RUNG:
                             self.empty += 1
                             break
                         if vmb_now_ns() >= end:

@@ -1,6 +1,22 @@
 # SPDX-License-Identifier: MIT
 # The channel table, the guest's blocks and the workers' words, for whoever may read or write them.
 
+cdef uint64_t U32 = 0xffffffff
+cdef uint64_t U64 = 0xffffffffffffffff
+
+
+cdef uint64_t _generation(object value) except? 0:
+    if not isinstance(value, int) or not 1 <= value <= VMB_GENERATION_MAX:
+        raise UsageError(f"generation {value!r} is not in 1..{VMB_GENERATION_MAX}")
+    return value
+
+
+cdef uint32_t _vps(object value) except? 0:
+    if not isinstance(value, int) or not 1 <= value <= VMB_MAX_VPS:
+        raise UsageError(f"{value!r} VPs; a partition has 1..{VMB_MAX_VPS}")
+    return value
+
+
 cdef class Table:
     """The channel table, read: slots, records, owners."""
 
@@ -64,42 +80,50 @@ cdef class Table:
 cdef class TableWriter(Table):
     """The daemon's side. Raises UsageError for a buffer that is mapped read-only, never faults."""
 
-    def format(self, *, uint32_t vps, uint64_t epoch, uint64_t ram_size, str partition):
+    def format(self, *, vps, epoch, ram_size, str partition not None):
         """Write page 0 of a new, zeroed table; the magic last, so that half a header is none."""
         cdef vmb_table_header *h = &self.table.header
-        cdef bytes name = partition.encode("ascii")
-        if not 1 <= vps <= VMB_MAX_VPS or len(name) > 32:
-            raise UsageError(f"table: {vps} VPs, name of {len(name)} bytes")
+        cdef bytes name = partition.encode("ascii", "replace")
+        cdef uint32_t count = _vps(vps)
+        cdef uint64_t start = _number(epoch, U64, "epoch")
+        cdef uint64_t ram = _number(ram_size, U64, "memory size")
+        if len(name) > 32 or not partition.isascii():
+            raise UsageError(f"partition {partition!r}: at most 32 ASCII characters")
         h.abi_version = VMB_ABI_VERSION
         h.header_size = VMB_PAGE
         h.slot_count = VMB_FLAGS
         h.slot_size = 8
         h.record_size = sizeof(vmb_record)
-        h.vp_count = vps
-        h.epoch = epoch
-        h.ram_size = ram_size
+        h.vp_count = count
+        h.epoch = start
+        h.ram_size = ram
         memset(h.partition, 0, 32)
         memcpy(h.partition, <char *>name, len(name))
         vmb_py_store(&h.magic, VMB_TABLE_MAGIC)
 
-    def fill(self, flag, relid, *, uint32_t host_link, uint32_t connection_id, uint32_t monitor_id,
-             uint32_t flags, bytes interface_id, bytes instance_id, uint32_t subchannel_index):
+    def fill(self, flag, relid, *, host_link, connection_id, monitor_id, flags,
+             bytes interface_id not None, bytes instance_id not None, subchannel_index):
         """Record, then slot with open = 0. The target is 'never interrupt' until the open names one."""
         cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
         cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
+        cdef uint32_t link = _number(host_link, U32, "host link")
+        cdef uint32_t connection = _number(connection_id, U32, "connection id")
+        cdef uint32_t monitor = _number(monitor_id, U32, "monitor id")
+        cdef uint32_t bits = _number(flags, U32, "flags")
+        cdef uint32_t subchannel = _number(subchannel_index, U32, "subchannel index")
         cdef vmb_record *r = &self.table.record[i]
         if len(interface_id) != 16 or len(instance_id) != 16:
             raise UsageError("a GUID has 16 bytes")
         r.state = 0
         r.relid = i
         r.event_flag = f
-        r.host_link = host_link
-        r.connection_id = connection_id
-        r.monitor_id = monitor_id
-        r.flags = flags
+        r.host_link = link
+        r.connection_id = connection
+        r.monitor_id = monitor
+        r.flags = bits
         memcpy(r.interface_id, <char *>interface_id, 16)
         memcpy(r.instance_id, <char *>instance_id, 16)
-        r.subchannel_index = subchannel_index
+        r.subchannel_index = subchannel
         vmb_retarget(self.table, i, VMB_NO_TARGET)
         vmb_slot_fill(self.table, f, (r.generation << 33) | self._offset(i))
 
@@ -110,10 +134,9 @@ cdef class TableWriter(Table):
         """A new generation, open: before the device is asked."""
         cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
         cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
-        if not 1 <= generation <= VMB_GENERATION_MAX:
-            raise UsageError(f"generation {generation} is not in 1..{VMB_GENERATION_MAX}")
-        self.table.record[i].generation = generation
-        vmb_slot_open(self.table, f, (<uint64_t>generation << 33) | self._offset(i))
+        cdef uint64_t g = _generation(generation)
+        self.table.record[i].generation = g
+        vmb_slot_open(self.table, f, (g << 33) | self._offset(i))
 
     def close(self, flag):
         """Clear the open bit (seq_cst); then poll Blocks.is_free."""
@@ -123,40 +146,43 @@ cdef class TableWriter(Table):
         """Slot, then record: the relid is released. What names the block as used stays."""
         cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
         cdef vmb_record *r = &self.table.record[i]
-        cdef uint32_t used = r.flag_used
         vmb_slot_empty(self.table, _index(flag, VMB_FLAGS, "event flag"))
         vmb_retarget(self.table, i, VMB_NO_TARGET)
-        memset(&r.relid, 0, sizeof(vmb_record) - 8)
+        memset(&r.relid, 0, <char *>&r.flag_used - <char *>&r.relid)
         r.state = 0
-        r.flag_used = used
 
-    def set_target(self, relid, uint32_t vp):
-        vmb_retarget(self.table, _index(relid, VMB_FLAGS, "relid"), vp)
+    def set_target(self, relid, vp):
+        vmb_retarget(self.table, _index(relid, VMB_FLAGS, "relid"), <uint32_t>_number(vp, U32, "target VP"))
 
-    def set_state(self, relid, uint32_t state):
-        self.table.record[_index(relid, VMB_FLAGS, "relid")].state = state
+    def set_state(self, relid, state):
+        self.table.record[_index(relid, VMB_FLAGS, "relid")].state = <uint32_t>_number(state, U32, "state")
 
-    def set_owner(self, vp, uint32_t pid, uint32_t state, uint64_t start_time, uint64_t incarnation):
+    def set_owner(self, vp, pid, state, start_time, incarnation):
         """Who plays a VP: written before the worker is admitted."""
         cdef vmb_owner *o = &self.table.header.owner[_index(vp, VMB_MAX_VPS, "VP")]
-        o.start_time = start_time
-        o.incarnation = incarnation
-        o.state = state
-        o.pid = pid
+        cdef uint32_t process = _number(pid, U32, "pid")
+        cdef uint32_t is_now = _number(state, U32, "state")
+        cdef uint64_t since = _number(start_time, U64, "start time")
+        cdef uint64_t admission = _number(incarnation, U64, "incarnation")
+        o.start_time = since
+        o.incarnation = admission
+        o.state = is_now
+        o.pid = process
 
     def set_fault_armed(self, bint armed):
         self.table.header.fault_armed = armed
 
-    def targets(self, uint32_t vp):
+    def targets(self, vp):
         """Relids of the non-empty slots whose record targets `vp`."""
         cdef list out = []
+        cdef uint32_t wanted = _number(vp, U32, "VP")
         cdef uint32_t f, i
         cdef uint64_t s
         for f in range(<uint32_t>VMB_FLAGS):
             s = vmb_py_load(&self.table.slot[f])
             if s:
                 i = (<vmb_record *>(<char *>self.table + <uint32_t>s)).relid
-                if self.table.record[i].target_vp == vp:
+                if self.table.record[i].target_vp == wanted:
                     out.append(i)
         return out
 
@@ -190,12 +216,16 @@ cdef class Blocks:
         cdef vmb_block *b = self._at(flag)
         return b.ring_pfn, b.ring_pages, b.ring_downstream, b.ring_gpadl
 
-    def set_ring(self, flag, uint32_t pfn, uint32_t pages, uint32_t downstream, uint32_t gpadl):
+    def set_ring(self, flag, pfn, pages, downstream, gpadl):
         cdef vmb_block *b = self._at(flag)
-        b.ring_pfn = pfn
-        b.ring_pages = pages
-        b.ring_downstream = downstream
-        b.ring_gpadl = gpadl
+        cdef uint32_t first = _number(pfn, U32, "page number")
+        cdef uint32_t count = _number(pages, U32, "pages")
+        cdef uint32_t second = _number(downstream, U32, "downstream page")
+        cdef uint32_t handle = _number(gpadl, U32, "GPADL")
+        b.ring_pfn = first
+        b.ring_pages = count
+        b.ring_downstream = second
+        b.ring_gpadl = handle
 
     def interrupts(self, flag):
         """Callbacks of the channel since its block was cleared."""
@@ -215,10 +245,10 @@ cdef class VpWork:
     cdef vmb_vpwork *work
     cdef uint32_t vps
 
-    def __cinit__(self, buffer, uint32_t vps):
-        self.view = _view(buffer, 0, sizeof(vmb_vpwork) * vps, 64, False, "vpwork")
+    def __cinit__(self, buffer, vps):
+        self.vps = _vps(vps)
+        self.view = _view(buffer, 0, sizeof(vmb_vpwork) * self.vps, 64, False, "vpwork")
         self.work = <vmb_vpwork *>self.view.at
-        self.vps = vps
 
     def statistics(self, vp):
         """Counters of the worker that plays `vp`; they outlive it."""

@@ -31,22 +31,25 @@ cdef class Registry:
     def bind(self, flag, generation, call, argument):
         """Call `call(argument)` for interrupts of this generation of the channel."""
         cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
-        if not 1 <= generation <= VMB_GENERATION_MAX:
-            raise UsageError(f"generation {generation} is not in 1..{VMB_GENERATION_MAX}")
+        _generation(generation)
         if not callable(call):
             raise UsageError(f"event flag {flag}: {call!r} cannot be called")
+        old = self.calls[f], self.arguments[f]  # dropped last: what ends with them may bind or unbind
         self.generations[f] = 0
         self.calls[f] = call
         self.arguments[f] = argument
         self.generations[f] = generation
+        del old
 
     def unbind(self, flag, generation):
         """Forget the binding, unless another generation has taken its place."""
         cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
-        if self.generations[f] == <uint64_t>generation:
+        if self.generations[f] == _generation(generation):
+            old = self.calls[f], self.arguments[f]
             self.generations[f] = 0
             self.calls[f] = None
             self.arguments[f] = None
+            del old
 
 
 cdef void _dispatch(void *context, uint32_t flag, uint64_t slot) noexcept:
@@ -105,6 +108,9 @@ cdef class Worker:
         self.doorbell = doorbell
         self.registry = registry
         self.guards = tuple(guards)
+        for guard in self.guards:
+            if not isinstance(guard, Guard):
+                raise UsageError(f"VP {v}: {guard!r} is no guard")
         self.relook = relook
         self.spin_ns = <int64_t>(spin * 1e9)
         self.worker.table = <vmb_table *>self.table.at
@@ -133,17 +139,32 @@ cdef class Worker:
         self.note(flag, error)
 
     cdef void note(self, uint32_t flag, object error) noexcept:
-        """An Exception goes to the registry's `failed`; anything else ends `run` after the word is done."""
-        if not isinstance(error, Exception):
-            if self.raised is None:
-                self.raised = error
-            return
-        vmb_count(&self.worker.work.exceptions, 1)
+        """An Exception goes to the registry's `failed`; anything else ends `run` after the pass."""
+        if isinstance(error, Exception):
+            vmb_count(&self.worker.work.exceptions, 1)
+            error = self.tell(flag, error)
+            if isinstance(error, Exception):
+                PyErr_SetObject(type(error), error)
+                PyErr_WriteUnraisable(self)
+                return
+        if error is not None and self.raised is None:
+            self.raised = error
+
+    cdef object tell(self, uint32_t flag, object error):
+        """None, or what `failed` raised itself: Ctrl-C may have come while it ran."""
         try:
             self.registry.failed(flag, error)
-        except Exception as second:
-            PyErr_WriteUnraisable(self)
-            del second
+        except BaseException as second:
+            return second
+        return None
+
+    cdef int enter(self) except -1:
+        """One pass at a time: a second one would overwrite what the first keeps in `taken`."""
+        if self.running:
+            raise UsageError(f"VP {self.worker.vp}: this worker runs already; callbacks and other threads"
+                             " must not dispatch it")
+        self.running = True
+        return 0
 
     cdef unsigned drain(self) except? 0xffffffff:
         cdef unsigned seen = vmb_drain(&self.worker, _dispatch, <void *>self)
@@ -154,16 +175,18 @@ cdef class Worker:
 
     def dispatch(self):
         """One drain of the page: calls what is bound. Returns the number of bits seen."""
-        return self.drain()
+        self.enter()
+        try:
+            return self.drain()
+        finally:
+            self.running = False
 
     def run(self):
         """Serve until `stop` and until a drain found nothing; waits without the GIL, in slices of at most 1 s."""
         cdef uint64_t *idle = &self.worker.work.idle
         cdef bint asleep = False
         cdef int passes
-        if self.running:
-            raise UsageError(f"VP {self.worker.vp}: this worker runs already")
-        self.running = True
+        self.enter()
         vmb_worker_begin(&self.worker)
         try:
             while True:
@@ -220,7 +243,6 @@ cdef class Worker:
         """Until rung or stopped. Between slices nobody looks at the bits, unless `relook` or a storm asks for it."""
         cdef vmb_vpwork *work = self.worker.work
         cdef int rung
-        cdef int64_t until
         vmb_count(&work.sleeps, 1)
         while True:
             if self.empty >= STORM_WAKES:
@@ -235,10 +257,7 @@ cdef class Worker:
                 if self.stopping or vmb_any_pending(self.worker.flags):
                     return 0
                 continue
-            until = vmb_now_ns() + SLICE_NS
-            with nogil:
-                rung = vmb_doorbell_wait(&self.doorbell.bell, until)
-            PyErr_CheckSignals()
+            rung = _await(&self.doorbell.bell, vmb_now_ns() + SLICE_NS)
             if rung == VMB_WAIT_RUNG:
                 if not self.stopping and not vmb_any_pending(self.worker.flags):
                     self.empty += 1

@@ -98,7 +98,7 @@ static inline void vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint6
     vmb_wake(s, t);
 }
 
-/* Signal one channel. Returns 1 if the bit went from 0 to 1 on the VP that it was set on last, else 0. */
+/* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
 static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
 {
     uint32_t *target = &s->table->record[relid].target_vp;
@@ -130,8 +130,10 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
         uint64_t bits = VMB_BIT(flags[i]);
 
         end = i + 1;
-        if (t >= s->vps)
+        if (t >= s->vps) {
+            s->signals++;
             continue;
+        }
         while (end < n && flags[end] / 64u == word &&
                VMB_LOAD("signal.target", &s->table->record[relids[end]].target_vp, VMB_SEQ_CST) == t)
             bits |= VMB_BIT(flags[end++]);

@@ -37,7 +37,12 @@ static void vmb_guard_chain(int number, siginfo_t *info, void *context)
     if (vmb_guard_previous.sa_flags & SA_SIGINFO) {
         vmb_guard_previous.sa_sigaction(number, info, context);
     } else if (vmb_guard_previous.sa_handler == SIG_DFL || vmb_guard_previous.sa_handler == SIG_IGN) {
+        int was_sent = info->si_code <= 0; /* by kill or raise: nothing faults again when we return */
+        if (was_sent && vmb_guard_previous.sa_handler == SIG_IGN)
+            return;
         signal(number, SIG_DFL); /* the access faults again and ends the process as it would have */
+        if (was_sent)
+            raise(number);
     } else {
         vmb_guard_previous.sa_handler(number);
     }
@@ -49,7 +54,7 @@ static void vmb_guard_handler(int number, siginfo_t *info, void *context)
     uintptr_t at = (uintptr_t)info->si_addr;
     unsigned used = __atomic_load_n(&vmb_guards_used, __ATOMIC_ACQUIRE);
 
-    for (unsigned i = 0; i < used; i++) {
+    for (unsigned i = 0; info->si_code > 0 && i < used; i++) { /* a signal that was sent has no address */
         struct vmb_guard *guard = &vmb_guards[i];
         uintptr_t start = __atomic_load_n(&guard->start, __ATOMIC_ACQUIRE);
         if (!start || at < start || at >= guard->end)

@@ -1,0 +1,93 @@
+"""The administrator's link: lines of JSON on a stream, answered in order.
+
+A line that is no request is answered with an error that names what is wrong, a line that is too long ends the
+link after its answer. While answers pile up because the client does not read, nothing more is read from it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from structlog.typing import FilteringBoundLogger
+
+from vmbusd.abi.errors import ProtocolError, RefusedError, ResourceError, UsageError
+from vmbusd.server import limits, requests
+from vmbusd.server.requests import Answer, Error, Kind, Request
+
+
+class UnknownPartition(UsageError):
+    """A request names a partition that is not there."""
+
+
+class AdminLink(asyncio.Protocol):
+    """One administrator's connection."""
+
+    def __init__(
+        self,
+        act: Callable[[Request], dict[str, object]],
+        closed: Callable[["AdminLink"], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        """`act(request)` gives the result or raises one of our errors."""
+        self._act = act
+        self._closed = closed
+        self._log = log
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport
+        self._ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=limits.MAX_ADMIN_OUTPUT)
+
+    def pause_writing(self) -> None:
+        """Our answers pile up: read no more requests until they are gone."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._ending:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while not self._ending:
+            line, newline, rest = self._buffer.partition(b"\n")
+            if len(line) > limits.MAX_ADMIN_REQUEST:
+                text = f"a request line has at most {limits.MAX_ADMIN_REQUEST} bytes"
+                self.end(Answer(ok=False, error=Error("bad-request", text)))
+                return
+            if not newline:
+                return
+            self._buffer = rest
+            if line.strip():
+                self._transport.write(requests.encode(self._answer(bytes(line))))
+
+    def _answer(self, line: bytes) -> Answer:
+        kind: Kind
+        try:
+            return Answer(ok=True, result=self._act(requests.decode_request(line)))
+        except ProtocolError as error:
+            kind, text = "bad-request", str(error)
+        except UnknownPartition as error:
+            kind, text = "unknown-partition", str(error)
+        except (UsageError, RefusedError) as error:
+            kind, text = "refused", str(error)
+        except ResourceError as error:
+            kind, text = "resource", str(error)
+        except Exception as error:  # noqa: BLE001
+            # A mistake of ours: the client learns that there was one, the log where.
+            self._log.exception("internal error")
+            kind, text = "internal", f"{type(error).__name__} (the daemon's log says more)"
+        return Answer(ok=False, error=Error(kind, text))
+
+    def end(self, last: Answer) -> None:
+        """Say one last thing and close."""
+        if not self._ending:
+            self._ending = True
+            self._transport.write(requests.encode(last))
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._ending = True
+        self._closed(self)

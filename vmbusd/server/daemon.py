@@ -1,0 +1,255 @@
+"""The daemon: a runtime directory, three sockets, partitions, and an orderly end.
+
+Start: descriptor limit, directory, reclaim of dead sets, partitions, and only then the sockets, so whoever
+can connect finds everything there. Stop (SIGTERM, SIGINT): every link is told, every object and file of ours
+is removed, exit status 0. Source: DESIGN section 4.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvloop
+
+from vmbusd import __version__
+from vmbusd.abi import link, paths
+from vmbusd.abi.attach import check_name
+from vmbusd.abi.errors import UsageError
+from vmbusd.abi.link import Code, Role
+from vmbusd.server import limits, log, requests, status
+from vmbusd.server.admin import AdminLink, UnknownPartition
+from vmbusd.server.config import Config, PartitionSpec, SocketSpec
+from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
+from vmbusd.server.notify import Notifier
+from vmbusd.server.partition import Partition
+from vmbusd.server.reclaim import Reclaimed, reclaim
+from vmbusd.server.requests import Answer, Error, Request
+from vmbusd.server.runtime import Runtime
+from vmbusd.server.sockets import Listener, bind, close_politely
+
+STOPPING: Final = "vmbusd is stopping"
+
+
+class Daemon:
+    """A daemon in a running event loop, from construction to `stop`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, runtime: Runtime) -> None:
+        """Make everything and begin to listen. Raises ResourceError or UsageError; nothing is left then."""
+        self.loop = loop
+        self.config = config
+        self.runtime = runtime
+        self.log = log.get()
+        self.partitions: dict[str, Partition] = {}
+        self.door = Door(loop, self.partitions, self.log)
+        self._admins: set[AdminLink] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._listeners: list[tuple[str, Listener]] = []
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._started = time.monotonic()
+        self._acts: dict[type[Any], Callable[[Any], dict[str, object]]] = {
+            requests.Status: lambda _: self._status(),
+            requests.Channels: lambda r: {"channels": status.channels_view(self._partition(r.partition))},
+            requests.Table: lambda r: {"slots": status.table_view(self._partition(r.partition))},
+            requests.PartitionAdd: self._add_requested,
+            requests.PartitionRemove: self._remove_requested,
+        }
+        try:
+            self._reclaim()
+            for name, spec in config.partitions.items():
+                self.add_partition(name, spec)
+            self._listen()
+        except BaseException:
+            self.stop()
+            raise
+        self._every(limits.OBJECT_CHECK_INTERVAL, "objects", self._check_objects)
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def _reclaim(self) -> None:
+        report = reclaim(self.runtime.instance)
+        if any(instance == self.runtime.instance for instance, _ in report.living):
+            old = self.runtime.instance
+            self.log.warning(
+                "peers of the last daemon still live", left=old, instance=self.runtime.renew_instance()
+            )
+        self._log_reclaimed(report)
+        if report.young:
+            # Somebody died, or begins, in these very seconds: judge once more when that is decided.
+            again = self.loop.call_later(limits.YOUNG_SET, self._reclaim_again)
+            self._timers["reclaim"] = again
+
+    def _reclaim_again(self) -> None:
+        self._log_reclaimed(reclaim(self.runtime.instance))
+
+    def _log_reclaimed(self, report: Reclaimed) -> None:
+        if report.removed:
+            self.log.info("reclaimed", objects=len(report.removed))
+
+    def _listen(self) -> None:
+        sockets = self.config.sockets
+
+        def at_door(roles: frozenset[Role], max_packet: int) -> Callable[[socket.socket, bool], None]:
+            return lambda sock, scarce: self.door.accepted(sock, scarce, roles, max_packet)
+
+        guests, hosts = at_door(GUEST_ROLES, link.MAX_GUEST_PACKET), at_door(HOST_ROLES, link.MAX_HOST_PACKET)
+        self._socket(paths.GUEST_SOCKET, socket.SOCK_SEQPACKET, sockets.guest, guests)
+        self._socket(paths.HOST_SOCKET, socket.SOCK_SEQPACKET, sockets.host, hosts)
+        # Last, so that whoever sees it answer finds the others.
+        self._socket(paths.ADMIN_SOCKET, socket.SOCK_STREAM, sockets.admin, self._admin_accepted)
+
+    def _socket(
+        self,
+        name: str,
+        kind: socket.SocketKind,
+        spec: SocketSpec,
+        accepted: Callable[[socket.socket, bool], None],
+    ) -> None:
+        self.runtime.remove_socket(name)
+        sock = bind(self.runtime.path / name, kind, spec.mode, spec.group)
+        self._listeners.append((name, Listener(self.loop, sock, accepted)))
+
+    def _every(self, seconds: float, name: str, call: Callable[[], None]) -> None:
+        def again() -> None:
+            self._timers[name] = self.loop.call_later(seconds, again)
+            call()
+
+        self._timers[name] = self.loop.call_later(seconds, again)
+
+    def _check_objects(self) -> None:
+        for partition in list(self.partitions.values()):
+            partition.check_objects()
+
+    # -- partitions ----------------------------------------------------------------------------------------
+
+    def add_partition(self, name: str, spec: PartitionSpec) -> Partition:
+        """Make a partition. Raises UsageError or ResourceError."""
+        check_name(name)
+        spec.check()
+        if name in self.partitions:
+            raise UsageError(f"partition {name} exists already")
+        if len(self.partitions) >= limits.MAX_PARTITIONS:
+            raise UsageError(f"{limits.MAX_PARTITIONS} partitions are the most")
+        partition = Partition(self.loop, name, spec, instance=self.runtime.instance, log=self.log)
+        self.partitions[name] = partition
+        self.log.info("partition added", partition=name, vps=spec.vps, ram_size=spec.ram_bytes())
+        return partition
+
+    def _partition(self, name: str) -> Partition:
+        if name not in self.partitions:
+            raise UnknownPartition(f"there is no partition {name!r}")
+        return self.partitions[name]
+
+    def _add_requested(self, request: requests.PartitionAdd) -> dict[str, object]:
+        spec = PartitionSpec(request.vps, request.ram_size, request.doorbell, request.uids)
+        return status.partition_view(self.add_partition(request.name, spec))
+
+    def _remove_requested(self, request: requests.PartitionRemove) -> dict[str, object]:
+        self._partition(request.name).close(Code.REMOVED, f"partition {request.name} was removed")
+        del self.partitions[request.name]
+        self.log.info("partition removed", partition=request.name)
+        return {}
+
+    # -- administration ------------------------------------------------------------------------------------
+
+    def _admin_accepted(self, sock: socket.socket, scarce: bool) -> None:
+        if scarce or len(self._admins) >= limits.MAX_ADMIN_LINKS:
+            text = (
+                "too many open files" if scarce else f"{limits.MAX_ADMIN_LINKS} administrators are connected"
+            )
+            try:
+                sock.send(requests.encode(Answer(ok=False, error=Error("resource", text))))
+            except OSError:
+                text += ", and it did not wait for the answer"
+            self.log.warning("refused", code="LIMIT", reason=text)
+            close_politely(sock)
+            return
+        admin = AdminLink(self._act, self._admins.discard, self.log)
+        self._admins.add(admin)
+        self._connecting(admin, sock)
+
+    def _connecting(self, admin: AdminLink, sock: socket.socket) -> None:
+        """Turn an accepted socket into the stream that `admin` speaks."""
+
+        def connected(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                self._admins.discard(admin)
+                sock.close()
+
+        task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: admin, sock))
+        self._tasks.add(task)
+        task.add_done_callback(connected)
+
+    def _act(self, request: Request) -> dict[str, object]:
+        return self._acts[type(request)](request)
+
+    def _status(self) -> dict[str, object]:
+        return {
+            "daemon": {
+                "version": __version__,
+                "pid": os.getpid(),
+                "instance": self.runtime.instance,
+                "runtime_dir": str(self.runtime.path),
+                "uptime": time.monotonic() - self._started,
+                "links": self.door.links,
+            },
+            "partitions": [status.partition_view(each) for each in self.partitions.values()],
+        }
+
+    def summary(self) -> str:
+        """One line about the daemon."""
+        names = ", ".join(self.partitions) or "none yet"
+        return f"partitions: {names}"
+
+    # -- stop ----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Tell everybody, remove everything."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for name, listener in self._listeners:
+            listener.close()
+            self.runtime.remove_socket(name)
+        self.door.close(Code.STOPPING, STOPPING)
+        for partition in self.partitions.values():
+            partition.close(Code.STOPPING, STOPPING)
+        self.partitions.clear()
+        for admin in list(self._admins):
+            admin.end(Answer(ok=False, error=Error("refused", STOPPING)))
+        self.runtime.close()
+
+
+async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    logger = log.get()
+
+    def fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        logger.error("internal error", message=context.get("message"), exc_info=context.get("exception"))
+
+    loop.set_exception_handler(fault)
+    daemon = Daemon(loop, config, runtime)
+    try:
+        logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
+        notifier.ready(daemon.summary())
+        await stop.wait()
+        logger.info("stopping")
+        notifier.stopping()
+    finally:
+        daemon.stop()
+
+
+def run(config: Config) -> None:
+    """Run a daemon until SIGTERM or SIGINT. Raises UsageError or ResourceError when it cannot start."""
+    # Whatever the caller's mask is, our modes are meant as they are written.
+    os.umask(0o077)
+    limits.raise_descriptor_limit()
+    log.configure()
+    runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode)
+    uvloop.run(_serve(config, runtime, Notifier()))

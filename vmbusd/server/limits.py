@@ -1,0 +1,66 @@
+"""Every limit of the daemon, with its reason, and the descriptor limit itself.
+
+The kernel always hands out the lowest free descriptor number, so a number close to the limit means that
+nearly all are in use: that is how `scarce` knows without counting. Source: getrlimit(2), accept(2).
+"""
+
+import resource
+from typing import Final
+
+RESERVED_DESCRIPTORS: Final = 16
+"""Kept free for answering: a refusal, a host's page, doorbell and pidfd, a table reopened for one link."""
+HELLO_TIMEOUT: Final = 5.0
+"""Seconds a new link may stay silent; clients say hello at once, it only has to outlast a slow machine."""
+MAX_LINKS: Final = 4096
+"""Guest and host links of one daemon; a partition of 64 VPs needs 65 and its hosts."""
+MAX_ADMIN_LINKS: Final = 64
+"""Admin connections at a time: people and scripts, not a data path."""
+MAX_PARTITIONS: Final = 1024
+"""Partitions of one daemon; each needs at least six descriptors and 360 KiB of /dev/shm."""
+MAX_HOST_LINKS: Final = 64
+"""Host links of one partition: with 64 VPs a welcome then carries 5 + 64 + 128 of at most 253 descriptors."""
+MAX_QUEUE_BYTES: Final = 16 << 20
+"""Output that may wait for one slow peer: 2047 offers are 0.6 MB, the largest GPADL request is 64 KiB."""
+QUEUE_PACKET_COST: Final = 256
+"""What a queued packet costs besides its bytes, so that many small ones are bounded too."""
+READ_BURST: Final = 64
+"""Packets read from one link before the others get their turn."""
+ACCEPT_BURST: Final = 64
+"""Connections accepted before the others get their turn."""
+ACCEPT_RETRY: Final = 0.1
+"""Seconds until accepting is tried again when the machine, not we, ran out of descriptors or memory."""
+FAREWELL_TIMEOUT: Final = 5.0
+"""Seconds in which a peer that does not read may still make room for the reason why its link ends."""
+SOCKET_BUFFER: Final = 1 << 20
+"""Asked of the kernel (it may give less): most bursts of offers then need no queue of ours."""
+MAX_ADMIN_REQUEST: Final = 64 << 10
+"""Bytes of one admin request line."""
+MAX_ADMIN_OUTPUT: Final = 8 << 20
+"""Answers that may wait for a slow admin client; the largest, all channels of a partition, is under 1 MiB."""
+CLAIM_POLL_FIRST: Final = 0.001
+CLAIM_POLL_MAX: Final = 0.010
+"""Seconds between looks at the claims of closing channels, doubling from first to max."""
+VP_VACANT_GRACE: Final = 2.0
+"""Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
+OBJECT_CHECK_INTERVAL: Final = 1.0
+"""Seconds between looks whether the shared objects are still what was created."""
+YOUNG_SET: Final = 2.0
+"""Seconds in which a set without locked table may still be under construction by another daemon."""
+REMEMBERED_KINDS: Final = 64
+"""Kinds of trouble remembered per link to log each once; further kinds are only counted."""
+LOG_LINES: Final = 100
+LOG_INTERVAL: Final = 10.0
+"""Lines of one event logged in so many seconds: a person reads fewer, a flood of connects makes more."""
+
+
+def raise_descriptor_limit() -> int:
+    """Raise RLIMIT_NOFILE to the hard limit; returns what is in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def scarce(fd: int) -> bool:
+    """Whether a descriptor just obtained came out of the reserve."""
+    return fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS

@@ -1,0 +1,127 @@
+"""The objects of one partition as the daemon sees them: mapped, guarded, with the native core on top.
+
+Only what the daemon itself has to touch is mapped: not guest memory, not a host's page. A fault in a mapping
+(a peer truncated the object) leaves zeros and a dead guard; `trouble` tells, and the partition ends.
+"""
+
+import mmap
+from typing import Final
+
+from vmbusd.abi import link, native
+from vmbusd.abi.errors import ResourceError
+from vmbusd.abi.link import Grant, Object
+from vmbusd.bus.effects import FillSlot
+from vmbusd.server.objects import ObjectSet, SharedObject
+
+EPOCH: Final = 1
+"""Starts of a daemon on a set: a set is made anew at each start."""
+
+
+class Memory:
+    """Mappings and native views of one ObjectSet.
+
+    Attributes: `table`, `blocks`, `vpwork`: the native core's views; `doorbells`: one per VP.
+    """
+
+    def __init__(self, objects: ObjectSet, *, partition: str, vps: int, ram_size: int) -> None:
+        """Map, format the table, and check that the doorbells work. Raises ResourceError."""
+        self.objects = objects
+        self.vps = vps
+        self.epoch = EPOCH
+        self.ram_size = ram_size
+        self._guards: list[native.Guard] = []
+        self._table = self._map(objects[Object.TABLE, 0])
+        self._events = self._map(objects[Object.EVENTS, 0])
+        self._vpwork = self._map(objects[Object.VPWORK, 0])
+        self._guest = self._map(objects[Object.GUEST, 0])
+        self.table = native.TableWriter(self._table)
+        self.blocks = native.Blocks(self._guest)
+        self.vpwork = native.VpWork(self._vpwork, vps)
+        self.doorbells = [self._doorbell(vp) for vp in range(vps)]
+        self.table.format(vps=vps, epoch=self.epoch, ram_size=ram_size, partition=partition)
+
+    def _map(self, made: SharedObject) -> mmap.mmap:
+        try:
+            mapping = mmap.mmap(made.fd, made.size)
+        except OSError as error:
+            raise ResourceError(f"{made.path}: cannot be mapped: {error.strerror}") from error
+        self._guards.append(native.Guard(mapping, str(made.path)))
+        return mapping
+
+    def _doorbell(self, vp: int) -> native.Doorbell:
+        if self.objects.eventfd:
+            return native.Doorbell.eventfd(self.objects[Object.VP_EVENTFD, vp].fd)
+        made = self.objects[Object.VP_SEMAPHORE, vp]
+        bell = native.Doorbell.semaphore(self._map(made))
+        made.post_by_name()
+        if not bell.wait(0):
+            raise ResourceError(
+                f"{made.path}: a post through the C library is not seen through its descriptor"
+            )
+        return bell
+
+    # -- what is handed out --------------------------------------------------------------------------------
+
+    def grants(self, role: link.Role, host_links: list[int]) -> list[tuple[SharedObject, bool]]:
+        """What a link of this role gets, in the order of its welcome: (object, whether it may write)."""
+        guest = role is not link.Role.HOST
+        bell = Object.VP_EVENTFD if self.objects.eventfd else Object.VP_SEMAPHORE
+        granted = [
+            (self.objects[Object.EVENTS, 0], True),
+            (self.objects[Object.TABLE, 0], False),
+            (self.objects[Object.VPWORK, 0], guest),
+            *([(self.objects[Object.GUEST, 0], True)] if guest else []),
+            (self.objects[Object.RAM, 0], True),
+            *((self.objects[bell, vp], True) for vp in range(self.vps)),
+        ]
+        for number in host_links:
+            granted += [(made, True) for made in self.objects.host_objects(number)]
+        return granted
+
+    def fill(self, effect: FillSlot) -> None:
+        """Write record and slot of an offered channel."""
+        self.table.fill(
+            effect.flag,
+            effect.relid,
+            host_link=effect.host,
+            connection_id=effect.connection_id,
+            monitor_id=effect.monitor_id,
+            flags=effect.flags,
+            interface_id=effect.interface_id.bytes_le,
+            instance_id=effect.instance_id.bytes_le,
+            subchannel_index=effect.subchannel_index,
+        )
+
+    # -- hand-overs ----------------------------------------------------------------------------------------
+
+    def recover(self, vp: int) -> tuple[int, int]:
+        """(claims freed, bits put back) of a VP whose process is known to be dead."""
+        return native.recover(
+            vp, table=self._table, events=self._events, vpwork=self._vpwork, blocks=self._guest
+        )
+
+    def sweep(self, vp: int, live: int) -> int:
+        """Hand the bits of a VP without worker to `live`; returns how many."""
+        return native.sweep(vp, live, events=self._events, doorbell=self.doorbells[live])
+
+    def pending(self, vp: int) -> int:
+        """Bits set on a VP's page."""
+        return native.pending_count(self._events, vp)
+
+    # -- what goes wrong -----------------------------------------------------------------------------------
+
+    def faulted(self) -> str | None:
+        """The path of an object in which an access has faulted, None while all is well; no system call."""
+        return next((guard.name for guard in self._guards if guard.dead), None)
+
+    def close(self) -> None:
+        """Let go of everything mapped; nothing may be called any more."""
+        for guard in self._guards:
+            guard.release()
+
+
+def encode_grants(granted: list[tuple[SharedObject, bool]]) -> bytes:
+    """The tail of the packet that carries these objects."""
+    return link.encode_grants(
+        [Grant(made.what, made.index, int(writable), made.size) for made, writable in granted]
+    )

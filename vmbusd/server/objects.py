@@ -1,0 +1,248 @@
+"""The POSIX objects of one partition: made exclusively, reserved, watched, removed; nobody else makes any.
+
+Rules: `-table` comes first and is locked at once, and goes last, so that a half-made or half-removed set is
+recognized (see `reclaim`). What somebody may store to without asking is reserved before it is handed out, so
+a full /dev/shm is an error here and never a SIGBUS there. Whatever is removed is removed only while the name
+still means our object. Source: DESIGN section 2, shm_overview(7), sem_overview(7).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from dataclasses import dataclass
+from typing import Final
+
+import posix_ipc  # type: ignore[import-not-found, unused-ignore]
+
+from vmbusd.abi import layout
+from vmbusd.abi.errors import ResourceError
+from vmbusd.abi.link import Object
+from vmbusd.server import limits, ofd
+from vmbusd.server.runtime import owner_name
+
+SHM: Final = "/dev/shm"
+"""Where glibc and musl keep shared memory; a named semaphore is the file `sem.<name>` there."""
+MODE: Final = 0o600
+_WORDS: Final = {
+    Object.EVENTS: "events",
+    Object.TABLE: "table",
+    Object.VPWORK: "vpwork",
+    Object.GUEST: "guest",
+    Object.RAM: "ram",
+}
+_WHOLE: Final = frozenset({Object.EVENTS, Object.TABLE, Object.VPWORK, Object.HOST_PAGE})
+
+# The seams at which tests let the machine run out of memory.
+_allocate = os.posix_fallocate
+_truncate = os.ftruncate
+
+
+@dataclass(frozen=True, slots=True)
+class SharedObject:
+    """One object: its descriptor (opened read-write by us), its path (None for an eventfd) and its bytes."""
+
+    what: Object
+    index: int
+    fd: int
+    path: str | None
+    size: int
+
+    def truncated(self) -> bool:
+        """Whether somebody made it smaller than it was created."""
+        return self.path is not None and os.fstat(self.fd).st_size < self.size
+
+    def is_named(self) -> bool:
+        """Whether its name still leads to it."""
+        if self.path is None:
+            return True
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        ours = os.fstat(self.fd)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def post_by_name(self) -> None:
+        """Post a semaphore the way any program does that opens it by its name."""
+        assert self.path is not None
+        try:
+            semaphore = posix_ipc.Semaphore("/" + self.path.removeprefix(f"{SHM}/sem."))
+        except (posix_ipc.Error, OSError) as error:
+            raise ResourceError(f"{self.path}: cannot be opened by its name: {error}") from error
+        semaphore.release()
+        semaphore.close()
+
+    def remove(self) -> None:
+        """Unlink the name if it still means this object."""
+        if self.path is not None and self.is_named():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+
+
+def _collision(path: str) -> ResourceError:
+    try:
+        uid = os.stat(path, follow_symlinks=False).st_uid
+    except OSError:
+        return ResourceError(f"{path}: somebody made and removed it while we wanted to make it")
+    return ResourceError(f"{path}: exists already and belongs to {owner_name(uid)}")
+
+
+def _failure(path: str, error: OSError) -> ResourceError:
+    if error.errno == errno.ENOSPC:
+        return ResourceError(f"{path}: no space left in {SHM}")
+    return ResourceError(f"{path}: {error.strerror or error}")
+
+
+def _make_memory(name: str) -> tuple[int, str]:
+    path = f"{SHM}/{name}"
+    try:
+        return posix_ipc.SharedMemory(f"/{name}", posix_ipc.O_CREX, mode=MODE).fd, path
+    except posix_ipc.ExistentialError:
+        raise _collision(path) from None
+    except posix_ipc.PermissionsError as error:
+        raise ResourceError(f"{path}: no permission to make it") from error
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def _make_semaphore(name: str) -> tuple[int, str]:
+    path = f"{SHM}/sem.{name}"
+    try:
+        posix_ipc.Semaphore(f"/{name}", posix_ipc.O_CREX, mode=MODE).close()
+    except posix_ipc.ExistentialError:
+        raise _collision(path) from None
+    except posix_ipc.PermissionsError as error:
+        raise ResourceError(f"{path}: no permission to make it") from error
+    except OSError as error:
+        raise _failure(path, error) from error
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), path
+    except OSError as error:
+        with contextlib.suppress(posix_ipc.Error):
+            posix_ipc.unlink_semaphore(f"/{name}")
+        raise _failure(path, error) from error
+
+
+class ObjectSet:
+    """All objects of one partition of one daemon. Raises ResourceError naming the object when it cannot be.
+
+    Attributes: `prefix`, what the names begin with; `objects`, (what, index) -> SharedObject.
+    """
+
+    def __init__(self, instance: str, partition: str, *, vps: int, ram_size: int, eventfd: bool) -> None:
+        """Make the set. `ram_size` in bytes; `eventfd`: doorbells are eventfds instead of semaphores."""
+        self.prefix = f"vmbusd-{instance}-{partition}"
+        self.eventfd = eventfd
+        self.objects: dict[tuple[Object, int], SharedObject] = {}
+        self._reserved: set[tuple[Object, int]] = set()
+        try:
+            table = self._memory(Object.TABLE, 0, 0)
+            if not ofd.lock(table.fd, fcntl.F_WRLCK, layout.LOCK_BYTE_DAEMON) or not table.is_named():
+                raise ResourceError(f"{table.path}: another vmbusd took it away while we made it")
+            self._size(table, layout.TABLE_SIZE)
+            self._memory(Object.EVENTS, 0, layout.events_size(vps))
+            self._memory(Object.VPWORK, 0, layout.vpwork_size(vps))
+            self._memory(Object.GUEST, 0, layout.GUEST_SIZE)
+            self._memory(Object.RAM, 0, ram_size)
+            for vp in range(vps):
+                self._doorbell(Object.VP_EVENTFD if eventfd else Object.VP_SEMAPHORE, vp)
+            self._refuse_scarcity()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __getitem__(self, key: tuple[Object, int]) -> SharedObject:
+        return self.objects[key]
+
+    def name(self, what: Object, index: int) -> str:
+        """The name of an object, without the leading slash."""
+        if what in _WORDS:
+            return f"{self.prefix}-{_WORDS[what]}"
+        return f"{self.prefix}-{'vp' if what in (Object.VP_SEMAPHORE, Object.VP_EVENTFD) else 'host'}{index}"
+
+    def _memory(self, what: Object, index: int, size: int) -> SharedObject:
+        fd, path = _make_memory(self.name(what, index))
+        made = self.objects[what, index] = SharedObject(what, index, fd, path, size)
+        return self._size(made, size) if size else made
+
+    def _size(self, made: SharedObject, size: int) -> SharedObject:
+        sized = self.objects[made.what, made.index] = SharedObject(
+            made.what, made.index, made.fd, made.path, size
+        )
+        try:
+            _truncate(made.fd, size)
+            if made.what in _WHOLE:
+                _allocate(made.fd, 0, size)
+        except OSError as error:
+            raise _failure(str(made.path), error) from error
+        return sized
+
+    def _doorbell(self, what: Object, index: int) -> None:
+        if what in (Object.VP_EVENTFD, Object.HOST_EVENTFD):
+            try:
+                fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError as error:
+                raise _failure(self.name(what, index), error) from error
+            self.objects[what, index] = SharedObject(what, index, fd, None, 0)
+            return
+        fd, path = _make_semaphore(self.name(what, index))
+        made = self.objects[what, index] = SharedObject(what, index, fd, path, layout.SEMAPHORE_SIZE)
+        if made.truncated():
+            raise ResourceError(f"{path}: this C library keeps no {layout.SEMAPHORE_SIZE}-byte sem_t in it")
+
+    def _refuse_scarcity(self) -> None:
+        if any(limits.scarce(made.fd) for made in self.objects.values()):
+            raise ResourceError(
+                f"{self.prefix}: too few file descriptors left, raise the limit of open files"
+            )
+
+    def reserve(self, what: Object, offset: int, length: int) -> None:
+        """Allocate a range of a sparse object. Raises ResourceError naming it when there is no memory."""
+        made = self.objects[what, 0]
+        try:
+            _allocate(made.fd, offset, length)
+        except OSError as error:
+            raise _failure(str(made.path), error) from error
+
+    def reserve_block(self, flag: int) -> None:
+        """Allocate the `-guest` block of an event flag, once."""
+        if (Object.GUEST, flag) not in self._reserved:
+            self.reserve(Object.GUEST, flag * layout.BLOCK_SIZE, layout.BLOCK_SIZE)
+            self._reserved.add((Object.GUEST, flag))
+
+    def host_objects(self, number: int) -> list[SharedObject]:
+        """Page and doorbell of a host link; empty when it has none."""
+        whats = (Object.HOST_PAGE, Object.HOST_SEMAPHORE, Object.HOST_EVENTFD)
+        return [self.objects[what, number] for what in whats if (what, number) in self.objects]
+
+    def add_host(self, number: int) -> None:
+        """Make page and doorbell of host link `number`."""
+        try:
+            self._memory(Object.HOST_PAGE, number, layout.HOST_PAGE_SIZE)
+            self._doorbell(Object.HOST_EVENTFD if self.eventfd else Object.HOST_SEMAPHORE, number)
+        except BaseException:
+            self.remove_host(number)
+            raise
+
+    def remove_host(self, number: int) -> None:
+        """Remove what `add_host` made."""
+        for made in self.host_objects(number):
+            del self.objects[made.what, made.index]
+            made.remove()
+            os.close(made.fd)
+
+    def reopen_read_only(self, what: Object) -> int:
+        """A new read-only open file description of an object: what is passed to those who may only read."""
+        made = self.objects[what, 0]
+        try:
+            return os.open(f"/proc/self/fd/{made.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _failure(str(made.path), error) from error
+
+    def remove(self) -> None:
+        """Remove every object, the table last. May be called again."""
+        for made in reversed(list(self.objects.values())):
+            made.remove()
+            os.close(made.fd)
+        self.objects.clear()

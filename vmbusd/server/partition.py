@@ -1,0 +1,277 @@
+"""One partition: its memory, its bus, its links, and the effects of the bus carried out in their order.
+
+Every input of the bus goes through `feed`, one at a time: the effects of one input are carried out before the
+next is looked at, also when carrying them out causes the next (a claim that is free at once, memory that is
+not there, a link that breaks). When an object was truncated by a peer the partition is dead: its links end
+with the reason, and nothing of it is touched any more; other partitions do not notice.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from vmbusd.abi import layout, link
+from vmbusd.abi.link import Code, Object, Role
+from vmbusd.bus import effects
+from vmbusd.bus.bus import Bus
+from vmbusd.server import limits, ofd
+from vmbusd.server.carry import Carrier
+from vmbusd.server.closing import Closing
+from vmbusd.server.config import PartitionSpec
+from vmbusd.server.links import Attached, GuestControl, HostLink, Worker
+from vmbusd.server.memory import Memory, encode_grants
+from vmbusd.server.objects import ObjectSet, SharedObject
+from vmbusd.server.recovery import Vps
+
+Input = tuple[Attached | None, Callable[..., list[effects.Effect]], tuple[Any, ...]]
+
+
+class Partition:
+    """A living partition, until `close`.
+
+    Attributes: `name`, `spec`; `bus`; `memory`; `vps`; `control`, the guest's control link; `workers`,
+    `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an administrator should know;
+    `counters`, effects carried out and refused.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        spec: PartitionSpec,
+        *,
+        instance: str,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Make it, with all its objects. Raises ResourceError naming the object that cannot be made."""
+        self.name = name
+        self.spec = spec
+        self.log = log.bind(partition=name)
+        ram_size = spec.ram_bytes()
+        self.objects = ObjectSet(
+            instance, name, vps=spec.vps, ram_size=ram_size, eventfd=spec.doorbell == "eventfd"
+        )
+        try:
+            self.memory = Memory(self.objects, partition=name, vps=spec.vps, ram_size=ram_size)
+        except BaseException:
+            self.objects.remove()
+            raise
+        self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE)
+        self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
+        self.closing = Closing(loop, self.memory.blocks, self._claim_is_free)
+        self.control: GuestControl | None = None
+        self.workers: set[Worker] = set()
+        self.hosts: dict[int, HostLink] = {}
+        self.dead: str | None = None
+        self.warnings: list[str] = []
+        self.counters: Counter[str] = Counter()
+        self._nameless: set[str] = set()
+        self._inputs: deque[Input] = deque()
+        self._busy = False
+        self._carrier = Carrier(self)
+
+    # -- the bus -------------------------------------------------------------------------------------------
+
+    def feed(
+        self, source: Attached | None, call: Callable[..., list[effects.Effect]], *arguments: object
+    ) -> None:
+        """Give the bus one input and carry out what it wants; what comes meanwhile waits its turn."""
+        if self.dead is not None:
+            return
+        self._inputs.append((source, call, arguments))
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inputs and self.dead is None:
+                origin, method, values = self._inputs.popleft()
+                for effect in method(*values):
+                    self._carrier.carry_out(effect, origin)
+        finally:
+            self._busy = False
+        self.look_for_faults()
+
+    def _claim_is_free(self, flag: int, generation: int) -> None:
+        self.feed(None, self.bus.claim_free, flag, generation)
+
+    def _vp_offline(self, vp: int, live: int) -> None:
+        self.feed(None, self.bus.vp_offline, vp, live)
+
+    def _vp_online(self, vp: int) -> None:
+        self.feed(None, self.bus.vp_online, vp)
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def links(self) -> list[Attached]:
+        """Every link of this partition that is still there."""
+        control = [self.control] if self.control else []
+        return [each for each in (*self.hosts.values(), *self.workers, *control) if each.linked]
+
+    @contextlib.contextmanager
+    def welcome(self, role: Role, *, number: int = 0, vp: int = 0) -> Iterator[Callable[[Attached], None]]:
+        """Get ready what a link of this role is handed; inside, call the value to answer its hello.
+
+        Whatever can fail has failed, with ResourceError, before anybody knows of the link.
+        """
+        hosts = [number] if role is Role.HOST else [j for j, host in self.hosts.items() if host.linked]
+        granted = self.memory.grants(role, hosts)
+        ours: list[int] = []
+
+        def answer(to: Attached) -> None:
+            body = link.Welcome(
+                abi_version=layout.ABI_VERSION,
+                vps=self.spec.vps,
+                ram_size=self.memory.ram_size,
+                epoch=self.memory.epoch,
+                link=number,
+                vp=vp,
+                incarnation=self.vps.seats[vp].incarnation if role is Role.GUEST_WORKER else 0,
+                token=bytes(16),
+                grants=encode_grants(granted),
+            )
+            to.send(body, fds)
+
+        try:
+            fds = [made.fd if writable else self._read_only(made, ours) for made, writable in granted]
+            yield answer
+        finally:
+            for fd in ours:
+                os.close(fd)
+
+    def _read_only(self, made: SharedObject, ours: list[int]) -> int:
+        fd = self.objects.reopen_read_only(made.what)
+        ours.append(fd)
+        if made.what is Object.TABLE:
+            # The peer's own description carries the lock that says "somebody is attached", until its last
+            # descriptor and mapping are gone. Nobody else can hold this byte for writing while we live.
+            ofd.hold_for_peer(fd, str(made.path))
+        return fd
+
+    def allows(self, uid: int) -> bool:
+        """Whether a process of this user may attach."""
+        return self.spec.uids is None or uid in (0, os.geteuid(), *self.spec.uids)
+
+    def guest_attached(self, control: GuestControl) -> None:
+        """A guest begins."""
+        self.control = control
+        self.vps.guest_attached()
+
+    def guest_ended(self) -> None:
+        """The control link is gone: the guest's connection is unloaded, its workers are to leave."""
+        self.control = None
+        self.feed(None, self.bus.guest_gone)
+        if self.dead is None:
+            self.vps.guest_gone()
+
+    def worker_attached(self, worker: Worker) -> None:
+        """A VP gets its worker."""
+        self.workers.add(worker)
+        self.vps.admit(worker.vp, worker)
+
+    def worker_unlinked(self, worker: Worker) -> None:
+        """Its link is gone, its process lives."""
+        if self.dead is None:
+            self.vps.unlinked(worker.vp)
+
+    def worker_detached(self, worker: Worker) -> None:
+        """It left in order."""
+        self.workers.discard(worker)
+        if self.dead is None:
+            self.vps.detached(worker.vp)
+            self.look_for_faults()
+
+    def worker_died(self, worker: Worker) -> None:
+        """Its process is known to be gone."""
+        self.workers.discard(worker)
+        if self.dead is None:
+            self.vps.dead(worker.vp)
+            self.look_for_faults()
+
+    def free_host_number(self) -> int | None:
+        """The lowest number that no host link has, and no host that may still be signalling had."""
+        free = (number for number in range(limits.MAX_HOST_LINKS) if number not in self.hosts)
+        return next(free, None)
+
+    @contextlib.contextmanager
+    def host_objects(self, number: int) -> Iterator[None]:
+        """Make page and doorbell of a host link; they go again if the block fails."""
+        self.objects.add_host(number)
+        try:
+            yield
+        except BaseException:
+            self.objects.remove_host(number)
+            raise
+
+    def host_attached(self, host: HostLink) -> None:
+        """Every guest link learns of the host's page and doorbell before any of its offers is looked at."""
+        self.hosts[host.number] = host
+        granted = self.objects.host_objects(host.number)
+        tail = encode_grants([(made, True) for made in granted])
+        for other in (self.control, *self.workers):
+            if other is not None and other.linked:
+                host.announce(granted, tail, other)
+
+    def host_ended(self, host: HostLink) -> None:
+        """The host's link is gone, and its offers with it; what it must acknowledge waits for its death."""
+        self.objects.remove_host(host.number)
+        self.feed(None, self.bus.host_gone, host.number)
+
+    def host_dead(self, host: HostLink) -> None:
+        """Nothing of this host signals any more."""
+        if self.dead is None:
+            self.vps.sweep_and_ring()
+        self.feed(None, self.bus.host_dead, host.number)
+        self.hosts.pop(host.number, None)
+
+    # -- watching and ending -------------------------------------------------------------------------------
+
+    def look_for_faults(self) -> None:
+        """End the partition if an access to one of its objects has faulted."""
+        if self.dead is None and (path := self.memory.faulted()) is not None:
+            self.check_objects()
+            self.die(f"{path} was truncated")
+
+    def check_objects(self) -> None:
+        """Look whether every object is still what was made: truncated is the end, removed is a warning."""
+        if self.dead is not None:
+            return
+        for made in list(self.objects.objects.values()):
+            if made.truncated():
+                self.die(f"{made.path} was truncated")
+                return
+            if made.path is not None and made.path not in self._nameless and not made.is_named():
+                self._nameless.add(made.path)
+                text = f"{made.path} was removed or renamed; those who have it go on"
+                self.warnings.append(text)
+                self.log.warning("object without name", path=made.path)
+
+    def die(self, reason: str) -> None:
+        """The shared memory cannot be trusted any more: end every link, touch nothing."""
+        if self.dead is not None:
+            return
+        self.dead = reason
+        self.log.error("partition is dead", reason=reason)
+        self._end_links(Code.PARTITION_DEAD, f"partition {self.name} is dead: {reason}")
+
+    def _end_links(self, code: Code, text: str) -> None:
+        self.vps.stop()
+        self.closing.stop()
+        self._inputs.clear()
+        for attached in self.links():
+            attached.bye(code, text)
+
+    def close(self, code: Code, text: str) -> None:
+        """End every link with this reason and remove every object."""
+        self.dead = self.dead or text
+        self._end_links(code, text)
+        for attached in (*self.hosts.values(), *self.workers):
+            attached.peer.close()
+        self.hosts.clear()
+        self.workers.clear()
+        self.memory.close()
+        self.objects.remove()

@@ -1,0 +1,273 @@
+"""Sockets on the event loop: a listener that can always refuse, and a SEQPACKET link with a bounded queue.
+
+uvloop has no transport for SEQPACKET, so both work with add_reader, recvmsg and sendmsg. We offer the kernel
+no room for descriptors when we receive: none of ours are ever expected, and so whatever a peer attaches is
+closed by the kernel itself and cannot fill our table. Source: unix(7), recvmsg(2).
+"""
+
+import array
+import asyncio
+import contextlib
+import errno
+import grp
+import os
+import socket
+import stat
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from vmbusd.abi.errors import ResourceError, UsageError
+from vmbusd.server import limits
+
+BACKLOG: Final = 128
+
+
+def bind(path: Path, kind: socket.SocketKind, mode: int, group: str | int | None) -> socket.socket:
+    """A listening socket with this mode and group: nobody can connect before it has them.
+
+    Raises UsageError for an unknown group, ResourceError naming the path for anything else.
+    """
+    gid = -1
+    if group is not None:
+        try:
+            gid = group if isinstance(group, int) else grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise UsageError(f"{path.name}: there is no group {group!r}") from None
+    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(os.fspath(path))
+        os.chown(path, -1, gid, follow_symlinks=False)
+        os.chmod(path, stat.S_IMODE(mode))
+        # Until here a connect is refused, whatever the mode was.
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ResourceError(f"{path}: {error.strerror}") from error
+    return sock
+
+
+class Listener:
+    """Accepts connections of one socket and hands each over, with word when descriptors are scarce."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        accepted: Callable[[socket.socket, bool], None],
+    ) -> None:
+        """`accepted(socket, scarce)` owns the socket; when `scarce`, it must refuse and close at once."""
+        self._loop = loop
+        self._sock = sock
+        self._accepted = accepted
+        loop.add_reader(sock, self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(limits.ACCEPT_BURST):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                # The machine itself is out of descriptors or memory: look again later instead of spinning.
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(limits.ACCEPT_RETRY, self._again)
+                return
+            sock.setblocking(False)
+            self._accepted(sock, limits.scarce(sock.fileno()))
+
+    def _again(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._readable)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
+
+class Receiver(Protocol):
+    """Who gets what arrives on a link."""
+
+    def packet(self, data: bytes) -> None:
+        """One whole packet, never longer than the link allows."""
+
+    def broken(self, text: str) -> None:
+        """A packet came that was too long: the link has to end."""
+
+    def overflowed(self, text: str) -> None:
+        """Too much waits for the peer to read it: the link has to end."""
+
+    def ended(self, reason: str) -> None:
+        """The link is over, called exactly once and last."""
+
+
+class PacketLink:
+    """One end of a SEQPACKET connection: packets in, packets and descriptors out, in order.
+
+    Attributes: `open`; `packets_in`, `packets_out`, `descriptors_refused`, counters.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, max_packet: int) -> None:
+        self.receiver: Receiver
+        self.open = True
+        self.packets_in = 0
+        self.packets_out = 0
+        self.descriptors_refused = 0
+        self._loop = loop
+        self._sock = sock
+        self._max_packet = max_packet
+        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._queued = 0
+        self._timer: asyncio.TimerHandle | None = None
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SOCKET_BUFFER)
+
+    def start(self, receiver: Receiver) -> None:
+        """Begin to read."""
+        self.receiver = receiver
+        self._loop.add_reader(self._sock, self._readable)
+
+    # -- in ------------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        for _ in range(limits.READ_BURST):
+            if not self.read_one():
+                return
+
+    def read_one(self) -> bool:
+        """Take one packet if there is one; False when there is none or the link is over."""
+        if not self.open:
+            return False
+        try:
+            data, _, flags, _ = self._sock.recvmsg(self._max_packet)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self.close(f"the peer is gone ({error.strerror})")
+            return False
+        if flags & socket.MSG_CTRUNC:
+            self.descriptors_refused += 1
+        if flags & socket.MSG_TRUNC:
+            self.receiver.broken(f"a packet longer than {self._max_packet} bytes")
+            return False
+        if not data:
+            self.close("the peer closed the link")
+            return False
+        self.packets_in += 1
+        self.receiver.packet(data)
+        return self.open
+
+    # -- out -----------------------------------------------------------------------------------------------
+
+    def send(self, packet: bytes, fds: Sequence[int] = ()) -> None:
+        """Send one packet with descriptors, which stay the caller's; queue it if the peer is slow.
+
+        A link whose peer does not read for too long is closed with that reason.
+        """
+        if not self.open or (not self._queue and self._transmit(packet, fds)) or not self.open:
+            return
+        try:
+            keep = [os.dup(fd) for fd in fds]
+        except OSError as error:
+            self.close(f"the peer does not read, and we cannot keep its descriptors: {error.strerror}")
+            return
+        if not self._queue:
+            self._loop.add_writer(self._sock, self._writable)
+        self._queue.append((packet, keep))
+        self._queued += len(packet) + limits.QUEUE_PACKET_COST
+        if self._queued > limits.MAX_QUEUE_BYTES:
+            self.receiver.overflowed(f"the peer does not read: {len(self._queue)} packets wait for it")
+
+    def _transmit(self, packet: bytes, fds: Sequence[int]) -> bool:
+        """Hand one packet to the kernel; False when it has no room now, or when the link ended over it."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._sock.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self.close(f"nothing reaches the peer ({error.strerror})")
+            return False
+        self.packets_out += 1
+        return True
+
+    def _writable(self) -> None:
+        while self._queue:
+            packet, fds = self._queue[0]
+            if not self._transmit(packet, fds):
+                return
+            self._queue.popleft()
+            self._queued -= len(packet) + limits.QUEUE_PACKET_COST
+            for fd in fds:
+                os.close(fd)
+        self._loop.remove_writer(self._sock)
+
+    # -- end -----------------------------------------------------------------------------------------------
+
+    def finish(self, packet: bytes, reason: str) -> None:
+        """Send one last packet and close.
+
+        A peer that has no room for it now gets nothing else that waits, and this one if it makes room soon:
+        without a farewell it would take us for dead.
+        """
+        if self.open and self._queue:
+            self._writable()
+        if not self.open or (not self._queue and self._transmit(packet, ())) or not self.open:
+            self.close(reason)
+            return
+        self._stop()
+        self._loop.add_writer(self._sock, self._say_farewell, packet)
+        self._timer = self._loop.call_later(limits.FAREWELL_TIMEOUT, self._leave)
+        self.receiver.ended(reason)
+
+    def _say_farewell(self, packet: bytes) -> None:
+        try:
+            self._sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            # It is gone: nobody is left to be told.
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._loop.remove_writer(self._sock)
+        close_politely(self._sock)
+
+    def _stop(self) -> None:
+        """No more reading, nothing of ours waits any more."""
+        self.open = False
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        for _, fds in self._queue:
+            for fd in fds:
+                os.close(fd)
+        self._queue.clear()
+
+    def close(self, reason: str) -> None:
+        """End the link; the receiver hears of it once. May be called again."""
+        if not self.open:
+            return
+        self._stop()
+        close_politely(self._sock)
+        self.receiver.ended(reason)
+
+
+def close_politely(sock: socket.socket) -> None:
+    """Close so that the peer can still read what we sent last.
+
+    Closing with unread packets in our own queue makes the kernel answer ECONNRESET to the peer's next
+    receive instead: so nothing more may come in, and what has come is taken out.
+    """
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)
+        while sock.recv(4096, socket.MSG_DONTWAIT):
+            pass
+    sock.close()

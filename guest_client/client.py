@@ -75,17 +75,18 @@ class Client(Operations):
         return self._flush()
 
     def lost(self, error: VmbusError) -> list[Action]:
-        """The link has ended: everything that waits fails, and nothing can be sent any more.
+        """The link has ended: everything that waits fails, and so does every later call.
 
-        Ring memory is not given back: nobody says when the host has let go of it (case 078).
+        Callbacks stay attached, as signals need no daemon. Ring memory is not given back: nobody says when
+        the host has let go of it (case 078).
         """
         if self.state in (State.CONTACTING, State.UNLOADING):
             self._out.append(actions.Done(self._waiting, error))
-        for relid, entry in self.channels.items():
-            self._out.append(actions.Detach(relid))
+        for entry in self.channels.values():
             self._fail(entry, error)
             self._finish_closers(entry, error)
         self._forget()
+        self._lost = error
         return self._flush()
 
     # -- told by the host ----------------------------------------------------------------------------------

@@ -45,13 +45,14 @@ class Listener(Protocol):
     def offered(self, channel: Channel) -> None: ...
     def offers_delivered(self) -> None: ...
     def gone(self, channel: Channel) -> None: ...
-    def ended(self, reason: VmbusError | None) -> None: ...
+    def ended(self, reason: VmbusError) -> None: ...
 
 
 class Connection:
     """One guest's control link.
 
-    Attributes: `space`; `memory`; `registry`, what VPs in this process call; `channels`, relid -> Channel.
+    Attributes: `space`; `memory`; `registry`, what VPs in this process call; `channels`, relid -> Channel;
+    `lost`, why the link ended, None while it has not.
     """
 
     def __init__(self, attached: Attached, listener: Listener, drivers: dict[Any, Driver]) -> None:
@@ -62,6 +63,7 @@ class Connection:
         )
         self.registry = Registry(self._missing, log_failure)
         self.channels: dict[int, Channel] = {}
+        self.lost: VmbusError | None = None
         self.vp_threads: dict[int, int] = {}
         """Thread identity -> VP, of the VPs in this process."""
         self._client = Client()
@@ -109,6 +111,7 @@ class Connection:
     def close(self) -> None:
         """End the link. Channels that are open are closed by the daemon."""
         self._link.close()
+        self._perform(self._client.lost, LinkClosed("this guest has let go of its link"))
         self.space.hosts.close()
         self.attached.close()
 
@@ -213,6 +216,8 @@ class Connection:
 
     def _known(self, channel: Channel) -> Any:
         """The client's entry of a channel object that is not one of a relid's former lives."""
+        if self.lost is not None:
+            raise self.lost.with_traceback(None)
         entry = self._client.channels.get(channel.relid)
         if entry is None or self.channels.get(channel.relid) is not channel:
             raise ChannelGone(f"relid {channel.relid} is gone")
@@ -300,8 +305,10 @@ class Connection:
         if header.kind == link.Kind.MESSAGE:
             self._perform(self._client.receive, packet[link.HEADER.size :])
 
-    def _on_ended(self, reason: VmbusError | None) -> None:
-        self._perform(self._client.lost, reason or LinkClosed("this guest has let go of its link"))
+    def _on_ended(self, reason: VmbusError) -> None:
+        self.lost = reason
+        self._watched.clear()
+        self._perform(self._client.lost, reason)
         self._listener.ended(reason)
 
     def _idle(self) -> float:

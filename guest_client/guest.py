@@ -7,6 +7,7 @@
 The thread that calls `run` only waits, so that Ctrl-C works. Probes and removals run one at a time in a
 thread of their own, never in the link's: a probe may wait for an answer, and a rescind must get past it (case
 135).
+The death of the daemon ends nothing: open channels go on, only what needs it raises LinkLost.
 An orderly end is UNLOAD first, so that no callback begins any more, then the workers, then `removed`.
 """
 
@@ -31,7 +32,7 @@ from guest_client.players import Players, ProcessPlayers, ThreadPlayers
 from guest_client.worker import Service, check_cpus
 from vmbusd.abi import paths
 from vmbusd.abi.attach import attach
-from vmbusd.abi.errors import UsageError, VmbusError
+from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import VpWork
 
@@ -192,7 +193,7 @@ class Guest:
             return self._probed.wait_for(self._is_ready, timeout)
 
     def _is_ready(self) -> bool:
-        return (self._delivered and not self._probing) or self._error is not None
+        return (self._delivered and not self._probing) or self._connection.lost is not None
 
     def stop(self) -> None:
         """Let `run` return. From any thread, callback or signal handler."""
@@ -274,9 +275,13 @@ class Guest:
 
         self._work.put(remove)
 
-    def ended(self, reason: VmbusError | None) -> None:
-        if reason is not None:
+    def ended(self, reason: VmbusError) -> None:
+        if not isinstance(reason, LinkLost):
             self._fail(reason)
+            return
+        log.warning("%s: %s; open channels go on without it", self.partition, reason)
+        with self._probed:
+            self._probed.notify_all()
 
     # -- the thread of probes ------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Final
 from guest_client.channel import HostEnds
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import LinkClosed, VmbusError
+from vmbusd.abi.errors import LinkClosed, LinkLost, VmbusError
 from vmbusd.abi.link_socket import close_all
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,11 @@ BURST: Final = 64
 class LinkThread:
     """Serves one link.
 
-    `packet` gets each packet that is neither a farewell nor a host link; `ended` is called once, last, with
-    the reason if it was not `close`; `idle` runs between packets and returns the seconds until it wants to
-    run again; `watch` maps further descriptors to what is called when they can be read, until it returns
-    False. All are called in the thread; an exception that is not ours ends the link too.
+    `packet` gets each packet that is neither a farewell nor a host link; `ended` is called once, with the
+    reason, when the link ends before `close`: last of all, except when the daemon died. Then the rest goes
+    on, for signals need no daemon. `idle` runs between packets and returns the seconds until it wants to run
+    again; `watch` maps further descriptors to what is called when they can be read, until it returns False.
+    All are called in the thread; an exception that is not ours ends the link too.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class LinkThread:
         *,
         name: str,
         packet: Callable[[link.Header, bytes], None],
-        ended: Callable[[VmbusError | None], None],
+        ended: Callable[[VmbusError], None],
         hosts: HostEnds | None = None,
         idle: Callable[[], float] = lambda: SLICE,
         watch: dict[int, Callable[[], bool]] | None = None,
@@ -111,41 +112,47 @@ class LinkThread:
             self._counts["sent"] += 1
 
     def _run(self) -> None:
-        reason: VmbusError | None = None
         try:
             self._serve()
         except VmbusError as error:
-            reason = error
+            self._ended(error)
         except Exception as error:
             log.exception("%s: the link ends", self._thread.name)
-            reason = LinkClosed(f"{type(error).__name__}: {error}")
-        self._ended(reason)
+            self._ended(LinkClosed(f"{type(error).__name__}: {error}"))
 
     def _serve(self) -> None:
         sock = self.attached.sock
         poll = select.poll()
         for fd in (self._wake, *self._watch):
             poll.register(fd, select.POLLIN)
+        is_lost = False
         while not self._closing:
             self.attached.check()
-            poll.register(sock, select.POLLIN | (select.POLLOUT if self._queue else 0))
+            if not is_lost:
+                poll.register(sock, select.POLLIN | (select.POLLOUT if self._queue else 0))
             for fd, _ in poll.poll(min(self._idle(), SLICE) * 1000):
                 if fd == self._wake:
                     os.eventfd_read(fd)
                 elif fd in self._watch:
                     if not self._watch[fd]():
                         poll.unregister(fd)
-                else:
-                    self._receive()
+                elif (lost := self._receive()) is not None:
+                    is_lost = True
+                    poll.unregister(sock)
+                    self._ended(lost)
             if self._queue:
                 with self._queue_lock:
                     self._send_queued()
 
-    def _receive(self) -> None:
+    def _receive(self) -> LinkLost | None:
+        """Handle what came; returns the end of a link whose daemon died, and raises any other."""
         for _ in range(BURST):
-            got = self.attached.receive_nowait()
+            try:
+                got = self.attached.receive_nowait()
+            except LinkLost as error:
+                return error
             if got is None:
-                return
+                return None
             self._counts["received"] += 1
             packet, fds = got
             try:
@@ -158,3 +165,4 @@ class LinkThread:
                 continue
             close_all(fds)
             self._packet(header, packet)
+        return None

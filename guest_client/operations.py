@@ -87,6 +87,7 @@ class Operations:
         self._tearing: dict[int, int] = {}
         self._next_gpadl = FIRST_GPADL
         self._out: list[Action] = []
+        self._lost: VmbusError | None = None
 
     # -- asked by the application --------------------------------------------------------------------------
 
@@ -131,6 +132,8 @@ class Operations:
 
         Raises UsageError for a channel that is not open (case 077).
         """
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
         entry = self.channels.get(relid)
         if entry is None or entry.phase is Phase.GONE:
             return [actions.Done(token)]
@@ -262,15 +265,17 @@ class Operations:
     # -- small change --------------------------------------------------------------------------------------
 
     def _need(self, state: State) -> None:
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)
         if self.state is not state:
             raise UsageError(f"the connection is {self.state}, not {state}")
 
     def _living(self, relid: int) -> Entry:
         """A channel that an operation may be begun on."""
+        self._need(State.CONNECTED)
         entry = self.channels.get(relid)
         if entry is None or entry.phase in RESCINDED:
             raise ChannelGone(f"relid {relid} is gone")
-        self._need(State.CONNECTED)
         return entry
 
     def _post(self, message: msgspec.Struct) -> None:

@@ -139,8 +139,11 @@ class ProcessPlayers:
             "lost": [list(key) for key in self._lost],
         }
 
-    def _died(self, vp: int) -> Orders:
+    def _died(self, vp: int) -> Orders | None:
         """What the process of `vp` knew about pinned channels died with it: nobody may call them any more."""
+        if self._connection.lost is not None:
+            log.error("VP %d has no worker until the daemon is back", vp)
+            return None
         lost: list[list[int]] = []
         table = self._connection.space.table
         # A close that has completed is over for good: its generation never comes back.

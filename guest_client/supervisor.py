@@ -94,8 +94,9 @@ class Supervisor:
     """The worker processes of one guest.
 
     `orders(vp)` is the first line for a worker; `died(vp)` is called when a process ended that was not asked
-    to, before it is replaced, and returns a line for all the others; `failed(error)` is called once a VP
-    cannot be served. All run in the supervisor's thread, `orders` also in `start`.
+    to, before it is replaced, and returns a line for all the others, None if nobody can replace it;
+    `failed(error)` is called once a VP cannot be served. All run in the supervisor's thread, `orders` also in
+    `start`.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Supervisor:
         vps: int,
         *,
         orders: Callable[[int], Orders],
-        died: Callable[[int], Orders],
+        died: Callable[[int], Orders | None],
         failed: Callable[[VmbusError], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
@@ -215,6 +216,8 @@ class Supervisor:
         self._counts["died"] += 1
         log.warning("VP %d: its worker %s", vp, _how(code))
         lost = self._died(vp)
+        if lost is None:
+            return
         for other in self._processes.values():
             other.tell(lost)
         deaths, now = self._deaths[vp], time.monotonic()

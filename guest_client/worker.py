@@ -1,8 +1,9 @@
 """One VP, played by the thread that calls `run`: attach, serve interrupts, leave in order.
 
-A second thread receives on the worker's own link: when the daemon asks the worker to leave, or the link ends,
-it stops the first. Whatever ends `run`, the VP's loop is over before Detached is sent, which tells the daemon
-that nothing of ours touches the VP's words any more and that its bits may be handed to another VP.
+A second thread receives on the worker's own link: when the daemon asks the worker to leave, or says that the
+link ends, it stops the first; the death of the daemon stops nobody. Whatever ends `run`, the VP's loop is
+over before Detached is sent, which tells the daemon that nothing of ours touches the VP's words any more and
+that its bits may be handed to another VP.
 Source: DESIGN section 3; docs/signal-protocol section 4 is in the native core.
 """
 
@@ -19,7 +20,7 @@ from guest_client.channel import HostEnds
 from guest_client.link import LinkThread
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError, VmbusError
+from vmbusd.abi.errors import LinkClosed, LinkLost, RefusedError, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import Registry, Worker
 
@@ -90,6 +91,7 @@ class VpWorker:
         self.reason: VmbusError | None = None
         self._attached = attached
         self._last: dict[str, int] = {}
+        self._leaving = False
         self._native: Worker | None = Worker(
             self.vp,
             table=attached[Object.TABLE],
@@ -141,6 +143,7 @@ class VpWorker:
 
     def leave(self) -> None:
         """Let go of the VP. `run` does it; to be called for a worker that was never run."""
+        self._leaving = True
         with contextlib.suppress(LinkClosed):
             self._attached.send(link.encode(link.Detached(self.vp)))
         self._link.close()
@@ -153,7 +156,12 @@ class VpWorker:
             log.info("VP %d: the daemon takes the VP offline", self.vp)
             self.stop()
 
-    def _on_end(self, reason: VmbusError | None) -> None:
-        if reason is not None:
+    def _on_end(self, reason: VmbusError) -> None:
+        if self._leaving:
+            # The daemon has heard our Detached.
+            return
+        if isinstance(reason, LinkLost):
+            log.warning("VP %d: %s; it serves on without it", self.vp, reason)
+        else:
             self.reason = reason
             self.stop()

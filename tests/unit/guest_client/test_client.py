@@ -515,8 +515,10 @@ def test_a_lost_link_fails_whatever_waits() -> None:
 
     assert ends(happened) == {"opening": error}
     assert only(happened, actions.Free) == []
-    with pytest.raises(ChannelGone):
-        begin_open(client, 5)
+    assert only(happened, actions.Detach) == []
+    for operation, arguments in ((begin_open, (client, 5)), (client.close, (5, "")), (client.unload, ("",))):
+        with pytest.raises(LinkClosed, match="the daemon closed the link"):
+            operation(*arguments)  # type: ignore[operator]
     waiting = Client()
     waiting.contact("contact")
     assert ends(waiting.lost(error)) == {"contact": error}

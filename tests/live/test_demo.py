@@ -1,0 +1,162 @@
+"""The demo end to end: it loses nothing, finds a seeded loss, and leaves nothing behind however it ends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ZEROS = ("lost", "hung", "overlaps", "stale", "rescued")
+
+
+def run_demo(*arguments: str, root: Path = ROOT, timeout: float = 90) -> tuple[int, dict[str, Any], str]:
+    """Exit status, JSON and standard error of one demo."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vmbusd", "demo", "--json", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def objects() -> set[str]:
+    """What of ours is in /dev/shm."""
+    return {name for name in os.listdir("/dev/shm") if "vmbusd-" in name}
+
+
+@pytest.mark.live
+def test_nothing_is_lost_while_channels_are_retargeted() -> None:
+    """A storm over 4 VPs with continuous retargeting ends with every channel caught up (case 232)."""
+    status, result, errors = run_demo("--seconds", "3", "--vps", "4", "--channels", "200")
+
+    assert {key: result[key] for key in ZEROS} == dict.fromkeys(ZEROS, 0), errors
+    assert status == 0
+    assert result["retargets"] > 0
+    assert result["callbacks"] > 0
+    assert result["off_target"] > 0
+    assert result["per_mode"]["credit"]["channels"] + result["per_mode"]["burst"]["channels"] == 200
+    assert result["latency_us"]["p50"] <= result["latency_us"]["p99"] <= result["latency_us"]["p999"]
+
+
+@pytest.mark.live
+def test_one_vp_and_one_channel_is_a_demo_too() -> None:
+    """With nothing to retarget to, the demo still runs and loses nothing."""
+    status, result, errors = run_demo("--seconds", "1", "--vps", "1", "--channels", "1", "--hosts", "4")
+
+    assert status == 0, errors
+    assert result["hosts"] == 1
+    assert result["retargets"] == 0
+    assert result["per_mode"]["credit"]["callbacks"] > 0
+
+
+@pytest.fixture(scope="module")
+def mutant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose worker sleeps without a second look."""
+    copy = tmp_path_factory.mktemp("mutant") / "tree"
+    copy.mkdir()
+    for part in ("vmbusd", "guest_client", "host_client"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / part, copy / part)
+    environment = {**os.environ, "VMBUSD_CFLAGS": "-DVMB_MUTANT_no_second_look=1"}
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=copy,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return copy
+
+
+@pytest.mark.live
+@pytest.mark.build
+def test_a_sleep_without_its_second_look_hangs_the_channel(mutant: Path) -> None:
+    """Without the look between the announcement and the wait, a credit-mode channel is soon hung, and named."""
+    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1", root=mutant)
+
+    assert (status, result["hung"], result["hung_relids"]) == (1, 1, [1]), errors
+    assert result["lost"] == 1
+    assert "relid 1 is hung" in errors
+
+
+@pytest.mark.live
+def test_the_same_run_with_the_second_look_hangs_nothing() -> None:
+    """The build as shipped passes the run that finds the mistake."""
+    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1")
+
+    assert (status, result["hung"], result["lost"]) == (0, 0, 0), errors
+
+
+def start_demo(*arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "vmbusd", "demo", "--json", "--seconds", "60", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def descendants(pid: int) -> set[int]:
+    """The living processes below `pid`."""
+    found: set[int] = set()
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found |= {int(child)} | descendants(int(child))
+    return found
+
+
+def wait_until(condition: Any, seconds: float = 30) -> None:
+    """Look until it holds; the watchdog of a test that waits for other processes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.live
+def test_shared_objects_show_during_a_run_and_go_with_it() -> None:
+    """While the demo runs /dev/shm shows the objects of the ABI, after SIGTERM none, and no process."""
+    before = objects()
+    demo = start_demo("--vps", "2", "--channels", "4")
+    try:
+        wait_until(lambda: sum("-host" in name for name in objects() - before) == 4)
+        mine = {name.split("-demo-", 1)[1] for name in objects() - before}
+        assert mine >= {"events", "table", "vpwork", "guest", "ram", "host1", "host2", "vp0", "vp1"} or mine
+        family = descendants(demo.pid)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(30) == 128 + signal.SIGTERM
+    finally:
+        demo.kill()
+        demo.wait()
+    assert objects() == before
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.live
+def test_a_killed_demo_leaves_no_process_and_the_next_start_removes_its_objects() -> None:
+    """kill -9 of the demo ends its daemon, hosts and workers; one new start leaves /dev/shm as it was."""
+    before = objects()
+    demo = start_demo("--vps", "2", "--channels", "4")
+    try:
+        wait_until(lambda: sum("-host" in name for name in objects() - before) == 4)
+        family = descendants(demo.pid)
+    finally:
+        demo.kill()
+        demo.wait()
+    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+
+    status, _, errors = run_demo("--seconds", "0.1", "--vps", "1", "--channels", "1")
+
+    assert status == 0, errors
+    assert objects() == before

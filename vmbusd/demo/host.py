@@ -1,0 +1,131 @@
+"""A host process of the demo: offers its share of the channels and signals them until told to stop.
+
+Credit mode is a real ring's rule: signal only when the other side has caught up, so one lost interrupt stops
+the channel for ever. Burst mode counts and signals as fast as it can. Commands come as lines on standard
+input (start, stop, quit; its end means quit), reports go as JSON lines to standard output.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from host_client import Channel, Device, Host
+from vmbusd.abi.native import Words
+from vmbusd.demo import cell
+from vmbusd.demo.driver import STORM_INTERFACE
+
+REPORT_SECONDS: Final = 0.25
+SWITCH_SECONDS: Final = 0.0002
+"""How long the storm may keep the link thread from answering: retargets wait for these answers."""
+
+
+class StormDevice(Device):
+    """All channels of this process, split by mode."""
+
+    interface = STORM_INTERFACE
+
+    def __init__(self) -> None:
+        # Held for a pass of the storm and while channels come or go: a pass uses ring memory.
+        self.lock = threading.Lock()
+        self.credit: dict[Channel, Words] = {}
+        self.burst: dict[Channel, Words] = {}
+
+    def on_open(self, channel: Channel) -> None:
+        """Name the generation for the oracle, then let the storm have the channel."""
+        words = Words(channel.memory(cell.CELL_PAGE))
+        words.store(cell.GENERATION, channel.generation)
+        with self.lock:
+            (self.credit if cell.is_credit(channel.relid) else self.burst)[channel] = words
+
+    def on_close(self, channel: Channel) -> None:
+        """Let go of the ring memory before the answer that says so."""
+        with self.lock:
+            self.credit.pop(channel, None)
+            self.burst.pop(channel, None)
+
+    def storm(self, host: Host) -> int:
+        """One pass over all channels. Returns how many were signalled."""
+        now = time.monotonic_ns
+        with self.lock:
+            ready = []
+            for channel, words in self.credit.items():
+                produced = words.load(cell.PRODUCED)
+                if words.load(cell.SEEN) == produced:
+                    words.store(cell.STAMP, now())
+                    words.store(cell.PRODUCED, produced + 1)
+                    ready.append(channel)
+            if ready:
+                host.signal_many(ready)
+            for words in self.burst.values():
+                words.add(cell.PRODUCED, 1)
+            if self.burst:
+                host.signal_many(list(self.burst))
+            return len(ready) + len(self.burst)
+
+
+class _Reporter:
+    """Writes JSON lines to standard output, where the demo reads them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._next = 0.0
+
+    def report(self, event: str, **more: Any) -> None:
+        line = msgspec.json.encode({"event": event, **self._host.statistics(), **more})
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+
+    def now_and_then(self) -> None:
+        """A progress report, at most every REPORT_SECONDS."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + REPORT_SECONDS
+            self.report("progress")
+
+
+def _follow(commands: dict[str, threading.Event]) -> None:
+    """Turn lines of standard input into events; its end is 'stop' and 'quit'."""
+    for line in sys.stdin:
+        if line.strip() in commands:
+            commands[line.strip()].set()
+    for name in ("start", "stop", "quit"):
+        commands[name].set()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one host process of the demo."""
+    parser = argparse.ArgumentParser(prog="python -m vmbusd.demo.host")
+    parser.add_argument("--runtime-dir", required=True)
+    parser.add_argument("--partition", required=True)
+    parser.add_argument("--channels", type=int, required=True)
+    parser.add_argument("--cpu", type=int)
+    options = parser.parse_args(argv)
+    if options.cpu is not None:
+        os.sched_setaffinity(0, {options.cpu})
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+    commands = {name: threading.Event() for name in ("start", "stop", "quit")}
+    threading.Thread(target=_follow, args=(commands,), daemon=True).start()
+    with Host.connect(options.partition, runtime_dir=options.runtime_dir) as host, host.serving():
+        device = StormDevice()
+        host.offer_many([device] * options.channels)
+        reporter = _Reporter(host)
+        reporter.report("offered")
+        commands["start"].wait()
+        while not commands["stop"].is_set():
+            if not device.storm(host):
+                os.sched_yield()
+            reporter.now_and_then()
+        reporter.report("stopped")
+        commands["quit"].wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The command `vmbusctl`: status, channels, table, partition add and remove."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vmbusd import __version__
+from vmbusd.abi import layout
+from vmbusd.abi.errors import VmbusError
+from vmbusd.ctl.client import AdminClient
+from vmbusd.server import config, requests
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--runtime-dir", metavar="DIR", help="the daemon's runtime directory")
+    common.add_argument("--json", action="store_true", help="print the daemon's answer as JSON")
+    parser = argparse.ArgumentParser(prog="vmbusctl", description="Looks after a running vmbusd.")
+    parser.add_argument("--version", action="version", version=f"vmbusctl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("status", parents=[common], help="the daemon, its partitions, their VPs and links")
+    for name, purpose in (
+        ("channels", "the channels of a partition, as the bus knows them"),
+        ("table", "the channel table of a partition, as its peers see it"),
+    ):
+        command = commands.add_parser(name, parents=[common], help=purpose)
+        command.add_argument("partition", metavar="PARTITION")
+    partition = commands.add_parser("partition", help="make or end a partition")
+    actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", parents=[common], help="make a partition")
+    add.add_argument("partition", metavar="NAME[:VPS]")
+    add.add_argument("--ram-size", metavar="SIZE", default=str(layout.DEFAULT_RAM_SIZE), help="e.g. 64M")
+    add.add_argument("--doorbell", choices=("semaphore", "eventfd"), default="semaphore")
+    add.add_argument("--uid", metavar="UID", type=int, action="append", help="who may attach; repeatable")
+    remove = actions.add_parser("remove", parents=[common], help="end a partition and all its links")
+    remove.add_argument("partition", metavar="NAME")
+    return parser
+
+
+def _request(arguments: argparse.Namespace) -> requests.Request:
+    if arguments.command == "status":
+        return requests.Status()
+    if arguments.command == "channels":
+        return requests.Channels(arguments.partition)
+    if arguments.command == "table":
+        return requests.Table(arguments.partition)
+    if arguments.action == "remove":
+        return requests.PartitionRemove(arguments.partition)
+    name, spec = config.parse_partition(arguments.partition)
+    return requests.PartitionAdd(name, spec.vps, arguments.ram_size, arguments.doorbell, arguments.uid)
+
+
+def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    if arguments.command == "partition":
+        print(f"partition {arguments.partition.partition(':')[0]}: {'made' if result else 'removed'}")
+        return
+    from rich.console import Console
+
+    from vmbusd.ctl import tables
+
+    console = Console()
+    shows: dict[str, Callable[[], None]] = {
+        "status": lambda: tables.show_status(console, result),
+        "channels": lambda: tables.show_channels(console, arguments.partition, result),
+        "table": lambda: tables.show_table(console, arguments.partition, result),
+    }
+    shows[arguments.command]()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        request = _request(arguments)
+        with AdminClient(arguments.runtime_dir) as client:
+            _show(arguments, client.ask(request))
+            sys.stdout.flush()
+    except VmbusError as error:
+        print(f"vmbusctl: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

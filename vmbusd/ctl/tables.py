@@ -1,0 +1,89 @@
+"""The answers of the daemon as tables for people; imported only when somebody wants one."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def _print(console: Console, title: str, columns: list[str], rows: list[list[object]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 20):g} MiB"
+
+
+def show_status(console: Console, result: dict[str, Any]) -> None:
+    """The daemon, then one table per partition with its VPs."""
+    daemon = result["daemon"]
+    console.print(
+        f"vmbusd {daemon['version']}, pid {daemon['pid']}, instance {daemon['instance']}, "
+        f"up {daemon['uptime']:.0f} s, {daemon['links']} links, {daemon['runtime_dir']}",
+        highlight=False,
+    )
+    for partition in result["partitions"]:
+        _show_partition(console, partition)
+
+
+def _show_partition(console: Console, partition: dict[str, Any]) -> None:
+    guest = partition["guest"]
+    parts = [
+        partition["state"],
+        f"{_megabytes(partition['ram_size'])} RAM",
+        f"{partition['channels']} channels",
+        f"guest pid {guest['pid']}, {partition['connection']} {partition['version'] or ''}".rstrip()
+        if guest
+        else "no guest",
+        *(f"host {host['link']}: pid {host['pid']}" for host in partition["hosts"]),
+    ]
+    rows: list[list[object]] = [
+        [
+            seat["vp"],
+            seat["state"],
+            seat["pid"],
+            seat["incarnation"],
+            seat["pending"],
+            seat["statistics"]["callbacks"],
+            seat["statistics"]["sleeps"],
+            seat["recoveries"],
+        ]
+        for seat in partition["workers"]
+    ]
+    columns = ["VP", "state", "pid", "incarnation", "pending", "callbacks", "sleeps", "recoveries"]
+    _print(console, f"{partition['name']}: {', '.join(parts)}", columns, rows)
+    for text in [partition["reason"], *partition["warnings"]]:
+        if text:
+            console.print(f"  {text}", style="red", highlight=False)
+
+
+def show_channels(console: Console, name: str, result: dict[str, Any]) -> None:
+    """One line per channel of the bus."""
+    columns = [
+        "relid",
+        "flag",
+        "state",
+        "target_vp",
+        "host",
+        "generation",
+        "interrupts",
+        "interface",
+        "instance",
+    ]
+    rows = [[channel[column] for column in columns] for channel in result["channels"]]
+    _print(console, f"{name}: {len(rows)} channels", columns, rows)
+
+
+def show_table(console: Console, name: str, result: dict[str, Any]) -> None:
+    """One line per slot of the channel table."""
+    columns = ["flag", "relid", "open", "slot_generation", "target_vp", "host_link", "claim", "instance_id"]
+    rows = [
+        [f"{slot[column]:#x}" if column == "claim" else slot[column] for column in columns]
+        for slot in result["slots"]
+    ]
+    _print(console, f"{name}: {len(rows)} slots", columns, rows)

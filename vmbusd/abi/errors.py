@@ -37,6 +37,10 @@ class LinkClosed(VmbusError):
     """The link to the daemon ended; the text is the reason, as far as it is known."""
 
 
+class LinkLost(LinkClosed):
+    """The link ended without a farewell: the daemon died. Shared memory, and so the data path, still works."""
+
+
 class ChannelGone(VmbusError):
     """The channel was closed or rescinded while, or before, it was used."""
 

@@ -1,0 +1,350 @@
+"""The host's half of the device protocol: requests of the bus in, device callbacks, answers out.
+
+Knows no thread and no event loop: `read` takes what the socket holds, `serve` carries out what was read, and
+the blocking and the asyncio flavour decide when. Results of our own requests are settled in `read` already,
+so that a callback may wait for one while later requests stay in the inbox. `monitor` is held by whoever runs
+a callback. Source: DESIGN section 4; the acknowledgements are those of section 2.
+"""
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import msgspec
+
+from host_client.channel import Channel
+from host_client.device import Device
+from host_client.offer import Offer
+from vmbusd.abi import device_link, gpadl, layout, link
+from vmbusd.abi.attach import Attached
+from vmbusd.abi.errors import LinkClosed, ProtocolError, RefusedError, UsageError, VmbusError
+from vmbusd.abi.link import Object
+from vmbusd.abi.link_socket import close_all
+from vmbusd.abi.native import EventFlags, HostWaiter, Sender
+
+log = logging.getLogger(__name__)
+
+STATUS_OK: Final = 0
+STATUS_FAILED: Final = 0x8000_FFFF
+"""E_UNEXPECTED, what real hosts answer too; any status with bit 31 is a failure."""
+INBOX_BURST: Final = 256
+"""Packets read before the first of them is carried out: bounds the memory that a burst can take."""
+
+
+class Core:
+    """Offers, channels and answers of one host link. Not thread-safe but for signalling and `wake_waiter`.
+
+    Attributes: `attached`; `sender`, shared by all channels; `offers`, id -> living offer; `ended`, why the
+    link is over, or None; `monitor`, held during callbacks and notified when a result arrives.
+    """
+
+    def __init__(self, attached: Attached) -> None:
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            raise UsageError(
+                "a host needs the GIL (PYTHON_GIL=1): by it we know that no signal call is running"
+            )
+        self.attached = attached
+        self.offers: dict[int, Offer] = {}
+        self.ended: VmbusError | None = None
+        self.monitor = threading.Condition(threading.RLock())
+        page, self._bell = attached.host_links[attached.welcome.link]
+        self.sender = Sender(
+            attached[Object.TABLE], attached[Object.EVENTS], attached[Object.VPWORK], attached.vp_doorbells
+        )
+        self.waiter = HostWaiter(page, self._bell)
+        self._own_flags = EventFlags(page)
+        self._by_flag: dict[int, Channel] = {}
+        self._inbox: deque[device_link.ToHost] = deque()
+        self._last_id = 0
+        self._left: dict[str, int] | None = None
+        self._ram_pages = attached.welcome.ram_size // layout.PAGE
+        self._counts = dict.fromkeys(
+            ("opens", "open_failures", "closes", "retargets", "guest_signals", "unrouted", "device_errors"), 0
+        )
+        self._requests: dict[type[msgspec.Struct], Callable[[Offer, Any], None]] = {
+            device_link.Open: self._open,
+            device_link.Close: self._close,
+            device_link.Gpadl: self._gpadl,
+            device_link.Teardown: self._teardown,
+            device_link.Retarget: self._retarget,
+        }
+
+    # -- our requests --------------------------------------------------------------------------------------
+
+    def offer(self, device: Device, instance: UUID | None, fields: dict[str, Any]) -> Offer:
+        """Send an offer; its `result` says what became of it. Raises UsageError, LinkClosed."""
+        interface = getattr(device, "interface", None)
+        if not isinstance(interface, UUID):
+            raise UsageError(f"{type(device).__name__}.interface must be a UUID, not {interface!r}")
+        with self.monitor:
+            self._alive()
+            self._last_id += 1
+            offer = Offer(self._last_id, device, instance or uuid4(), fields.get("subchannel_index", 0))
+            packet = device_link.encode(device_link.Offer(offer.id, interface, offer.instance, **fields))
+            self.offers[offer.id] = offer
+        try:
+            self.attached.send(packet)
+        except LinkClosed:
+            self.offers.pop(offer.id, None)
+            raise
+        return offer
+
+    def revoke(self, offer: Offer) -> "Future[None]":
+        """Close the channel, if it is open, and withdraw the offer. Asking again gives the same future."""
+        with self.monitor:
+            if offer.gone is None:
+                if self.offers.get(offer.id) is not offer:
+                    raise UsageError(f"offer {offer.id} is not one of this link")
+                self._alive()
+                offer.gone = Future()
+                self._end_channel(offer)
+                self.attached.send(device_link.encode(device_link.Revoke(offer.id)))
+            return offer.gone
+
+    def _alive(self) -> None:
+        if self.ended is not None:
+            raise type(self.ended)(*self.ended.args)
+
+    # -- the link ------------------------------------------------------------------------------------------
+
+    def read(self) -> bool:
+        """Take packets off the socket, at most a burst; True if there were any. Never raises for a packet.
+
+        The end of the link, also by our own verdict on a packet, is `ended` from then on.
+        """
+        taken = 0
+        try:
+            while self.ended is None and taken < INBOX_BURST:
+                got = self.attached.receive_nowait()
+                if got is None:
+                    break
+                taken += 1
+                self._receive(*got)
+        except VmbusError as error:
+            self.end(error)
+        return taken > 0
+
+    def _receive(self, packet: bytes, fds: list[int]) -> None:
+        if fds:
+            close_all(fds)
+            raise ProtocolError(f"the daemon passed {len(fds)} descriptors that nobody asked for")
+        message = device_link.decode(link.decode_header(packet), packet)
+        if isinstance(message, device_link.OfferResult | device_link.Revoked):
+            self._settle(message)
+        elif type(message) in self._requests:
+            self._inbox.append(message)  # type: ignore[arg-type]
+        else:
+            raise ProtocolError(f"the daemon sent {type(message).__name__}, which only hosts send")
+
+    def _settle(self, message: device_link.OfferResult | device_link.Revoked) -> None:
+        with self.monitor:
+            offer = self.offers.get(message.offer_id)
+            if offer is None:
+                raise ProtocolError(f"{type(message).__name__} for unknown offer {message.offer_id}")
+            if isinstance(message, device_link.Revoked):
+                del self.offers[offer.id]
+                self._end_channel(offer)
+                if offer.gone is not None:
+                    offer.gone.set_result(None)
+            elif offer.result.done():
+                raise ProtocolError(f"a second OfferResult for offer {offer.id}")
+            elif message.status == STATUS_OK:
+                offer.result.set_result(None)
+            else:
+                del self.offers[offer.id]
+                offer.result.set_exception(RefusedError(message.text.decode("utf-8", "replace")))
+            self.monitor.notify_all()
+
+    def end(self, error: VmbusError) -> None:
+        """The link is over: whoever waits for a result gets `error`. Channels live on until `leave`.
+
+        They must: the data path needs no daemon, so its death takes no signal away.
+        """
+        with self.monitor:
+            if self.ended is None:
+                self.ended = error
+            for offer in self.offers.values():
+                for future in (offer.result, offer.gone):
+                    if future is not None and not future.done():
+                        future.set_exception(type(error)(*error.args))
+            self.monitor.notify_all()
+
+    def serve(self) -> None:
+        """Carry out the requests read so far, in their order. No device and no daemon can make it raise."""
+        while self._inbox:
+            message = self._inbox.popleft()
+            with self.monitor:
+                offer = self.offers.get(message.offer_id)
+                try:
+                    if offer is None:
+                        raise ProtocolError(f"{type(message).__name__} for unknown offer {message.offer_id}")
+                    # A request that crossed our Revoke: the daemon answers it for us.
+                    if offer.gone is None:
+                        self._requests[type(message)](offer, message)
+                except VmbusError as error:
+                    self._inbox.clear()
+                    self.end(error)
+
+    def _answer(self, message: device_link.FromHost) -> None:
+        self._say(device_link.encode(message))
+
+    def _say(self, packet: bytes) -> None:
+        try:
+            self.attached.send(packet)
+        except LinkClosed as error:
+            # The reading side finds the end too, and the daemon's reason with it.
+            log.debug("not sent: %s", error)
+
+    # -- requests of the bus -------------------------------------------------------------------------------
+
+    def _open(self, offer: Offer, message: device_link.Open) -> None:
+        if offer.channel is not None:
+            raise ProtocolError(f"Open for offer {offer.id}, which is open")
+        status = STATUS_FAILED
+        try:
+            ranges = offer.gpadls.get(message.ring_gpadl)
+            if ranges is None:
+                raise ProtocolError(f"ring GPADL {message.ring_gpadl:#x} is unknown")
+            gpadl.check_ring(ranges, message.downstream_page)
+            channel = Channel(self.sender, offer, message, ranges[0].pfns, self.attached.page)
+        except VmbusError as error:
+            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, error)
+        else:
+            # Before the handler: it may signal, and the guest may signal back at once.
+            offer.channel = self._by_flag[channel.event_flag] = channel
+            channel.live = True
+            if self._call(offer.device.on_open, channel):
+                status = STATUS_OK
+            else:
+                self._forget(offer)
+        self._counts["opens" if status == STATUS_OK else "open_failures"] += 1
+        self._answer(device_link.Opened(offer.id, message.generation, status))
+
+    def _close(self, offer: Offer, message: device_link.Close) -> None:
+        if offer.channel is not None and offer.channel.generation == message.generation:
+            self._end_channel(offer)
+            self._counts["closes"] += 1
+        self._answer(device_link.Closed(offer.id, message.generation))
+        for handle in sorted(offer.torn_down):
+            self._tear_down(offer, handle)
+
+    def _end_channel(self, offer: Offer) -> None:
+        """Stop signalling, tell the device, take the rings away.
+
+        this thread                          any other thread, inside one native call, GIL held throughout
+        1  live = False                      a  load live
+        2  on_close, rings released          b  or the bit, ring
+        3  Closed, Retargeted, TornDown      -
+
+        Forbidden: b after 3. The GIL orders 1 against the whole of a-b: either the call ended before 1, or it
+        begins after 1 and does nothing. That is what the answer of step 3 tells the bus.
+        """
+        channel = offer.channel
+        if channel is not None:
+            channel.live = False
+            self._call(offer.device.on_close, channel)
+            self._forget(offer)
+
+    def _forget(self, offer: Offer) -> None:
+        channel, offer.channel = offer.channel, None
+        if channel is not None:
+            channel.release()
+            self._by_flag.pop(channel.event_flag, None)
+
+    def _gpadl(self, offer: Offer, message: device_link.Gpadl) -> None:
+        status = STATUS_OK
+        try:
+            if message.gpadl in offer.gpadls:
+                raise ProtocolError(f"GPADL {message.gpadl:#x} exists already")
+            ranges = gpadl.decode_ranges(message.ranges, message.range_count)
+            highest = max(max(one.pfns) for one in ranges)
+            if highest >= self._ram_pages:
+                raise ProtocolError(f"page {highest:#x}, guest memory has {self._ram_pages} pages")
+            offer.gpadls[message.gpadl] = ranges
+        except ProtocolError as error:
+            # The guest's fault, or a bus that let it pass: no reason to end the link of every other device.
+            log.error("offer %d: GPADL %#x refused: %s", offer.id, message.gpadl, error)
+            status = STATUS_FAILED
+        self._answer(device_link.GpadlAccepted(offer.id, message.gpadl, status))
+
+    def _teardown(self, offer: Offer, message: device_link.Teardown) -> None:
+        if offer.channel is not None and offer.channel.ring_gpadl == message.gpadl:
+            offer.torn_down.add(message.gpadl)
+        else:
+            self._tear_down(offer, message.gpadl)
+
+    def _tear_down(self, offer: Offer, handle: int) -> None:
+        offer.torn_down.discard(handle)
+        offer.gpadls.pop(handle, None)
+        self._answer(device_link.GpadlTornDown(offer.id, handle))
+
+    def _retarget(self, offer: Offer, message: device_link.Retarget) -> None:
+        channel = offer.channel
+        if channel is not None and channel.generation == message.generation:
+            # The table says so already; a signal call that had loaded the old target held the GIL to its end.
+            channel.target_vp = message.vp
+            self._call(offer.device.on_retarget, channel, message.vp)
+            self._counts["retargets"] += 1
+        self._answer(device_link.Retargeted(offer.id, message.generation, message.vp, STATUS_OK))
+
+    # -- the device ----------------------------------------------------------------------------------------
+
+    def _call(self, callback: Callable[..., None], channel: Channel, *arguments: int) -> bool:
+        """Run a callback of a device; False, logged and counted, when it raised."""
+        try:
+            callback(channel, *arguments)
+        except Exception:
+            log.exception("%s for %r", getattr(callback, "__qualname__", callback), channel)
+            self._counts["device_errors"] += 1
+            return False
+        return True
+
+    def signalled(self, flags: Iterable[int]) -> None:
+        """The guest set these event flags on our page: call the devices."""
+        for flag in flags:
+            with self.monitor:
+                channel = self._by_flag.get(flag)
+                if channel is None:
+                    # Set before a close and taken after it, or our own wake.
+                    self._counts["unrouted"] += 1
+                    continue
+                self._counts["guest_signals"] += 1
+                self._call(channel.offer.device.on_signal, channel)
+
+    def wake_waiter(self) -> None:
+        """Make a running `waiter.wait` return. Only a flag does that: one that no open channel has."""
+        flag = next((flag for flag in range(layout.MAX_RELID, 0, -1) if flag not in self._by_flag), 1)
+        self._own_flags.set(flag)
+        self._bell.ring()
+
+    def signal_many(self, channels: Sequence[Channel]) -> int:
+        """Signal each live channel in one native call; after `leave` there are none."""
+        return 0 if self._left is not None else self.sender.signal_many(channels)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters of this link: what was offered, asked, signalled and went wrong."""
+        if self._left is not None:
+            return self._left
+        opened = sum(offer.channel is not None for offer in list(self.offers.values()))
+        return {"offers": len(self.offers), "open": opened, **self._counts, **self.sender.statistics()}
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Close every channel, say Detached when there is somebody to hear it, and let go of everything."""
+        with self.monitor:
+            for offer in list(self.offers.values()):
+                self._end_channel(offer)
+            self._left = self.statistics()
+        if self.ended is None:
+            self._say(link.encode(link.Detached(self.attached.welcome.link)))
+            self.end(LinkClosed("the host has left"))
+        self.offers.clear()
+        self._inbox.clear()
+        del self.sender, self.waiter, self._own_flags, self._bell
+        self.attached.close()

@@ -143,7 +143,9 @@ class Supervisor:
             raise ResourceError(f"the workers of VP {', '.join(missing)} did not attach within {timeout:g} s")
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """SIGTERM, then SIGKILL after `grace` seconds; returns when every process is reaped."""
+        """SIGTERM, then SIGKILL after `grace` seconds; returns when every process is reaped. Again: nothing."""
+        if self._wake < 0:
+            return
         self._stopping = True
         self._grace = grace
         os.eventfd_write(self._wake, 1)
@@ -152,7 +154,8 @@ class Supervisor:
         else:
             self._end_all()
         self._selector.close()
-        os.close(self._wake)
+        wake, self._wake = self._wake, -1
+        os.close(wake)
 
     def pids(self) -> dict[int, int]:
         """VP -> process id of its worker now."""

@@ -51,22 +51,25 @@ class StormDevice(Device):
 
     def storm(self, host: Host) -> int:
         """One pass over all channels. Returns how many were signalled."""
-        now = time.monotonic_ns
         with self.lock:
-            ready = []
-            for channel, words in self.credit.items():
-                produced = words.load(cell.PRODUCED)
-                if words.load(cell.SEEN) == produced:
-                    words.store(cell.STAMP, now())
-                    words.store(cell.PRODUCED, produced + 1)
-                    ready.append(channel)
-            if ready:
-                host.signal_many(ready)
-            for words in self.burst.values():
-                words.add(cell.PRODUCED, 1)
-            if self.burst:
-                host.signal_many(list(self.burst))
-            return len(ready) + len(self.burst)
+            return self._signal_credit(host) + self._signal_burst(host)
+
+    def _signal_credit(self, host: Host) -> int:
+        ready = []
+        for channel, words in self.credit.items():
+            produced = words.load(cell.PRODUCED)
+            if words.load(cell.SEEN) == produced:
+                words.store(cell.STAMP, time.monotonic_ns())
+                words.store(cell.PRODUCED, produced + 1)
+                ready.append(channel)
+        host.signal_many(ready)
+        return len(ready)
+
+    def _signal_burst(self, host: Host) -> int:
+        for words in self.burst.values():
+            words.add(cell.PRODUCED, 1)
+        host.signal_many(list(self.burst))
+        return len(self.burst)
 
 
 class _Reporter:

@@ -115,26 +115,37 @@ def wait_for_daemon(process: "subprocess.Popen[bytes]", runtime_dir: Path) -> No
 
 
 @contextmanager
-def own_daemon(partition: str, vps: int, *, log: IO[bytes] | None = None) -> Iterator[Path]:
-    """A daemon with one partition in a temporary runtime directory; both are gone afterwards."""
+def own_daemon(partition: str, vps: int) -> Iterator[Path]:
+    """A daemon with one partition in a temporary runtime directory; both are gone afterwards.
+
+    Its log is shown when it ends badly, before or during the run.
+    """
     directory = Path(tempfile.mkdtemp(prefix="vmbusd-"))
     runtime_dir = directory / "run"
-    try:
+    with (directory / "log").open("w+b") as log, _removed(directory):
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "vmbusd", "run", "--exit-with-parent"),
                 *("--runtime-dir", str(runtime_dir), "--partition", f"{partition}:{vps}"),
             ],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if log is None else log,
-            stderr=subprocess.STDOUT if log is not None else None,
+            stdout=log,
+            stderr=log,
         )
         try:
             wait_for_daemon(process, runtime_dir)
             yield runtime_dir
         finally:
             process.terminate()
-            reap(process)
+            if reap(process) != 0:
+                log.seek(0)
+                sys.stderr.buffer.write(b"the daemon's log:\n" + log.read())
+
+
+@contextmanager
+def _removed(directory: Path) -> Iterator[None]:
+    try:
+        yield
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -49,7 +49,7 @@ class Channel(Route):
         self._views: dict[int, memoryview] = {}
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "open"
+        state = "live" if self.live else "closed"
         return f"<Channel relid {self.relid} generation {self.generation} vp {self.target_vp} {state}>"
 
     def memory(self, index: int) -> memoryview:

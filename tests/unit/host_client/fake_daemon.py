@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import msgspec
-import posix_ipc
+import posix_ipc  # type: ignore[import-not-found, unused-ignore]
 
 from vmbusd.abi import device_link, layout, link
 from vmbusd.abi.link import Grant, Object, Role

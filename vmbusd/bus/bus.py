@@ -32,6 +32,16 @@ from vmbusd.bus.registry import Registry
 from vmbusd.bus.targets import Targets
 
 
+class BusStatistics(msgspec.Struct, frozen=True):
+    """What a bus holds: offers, relids in use, GPADLs, those unfinished, and pages that they name."""
+
+    channels: int
+    relids: int
+    gpadls: int
+    unfinished_gpadls: int
+    gpadl_pages: int
+
+
 class Bus:
     """The VMBus host of one partition.
 
@@ -83,6 +93,16 @@ class Bus:
     def channels(self) -> list[ChannelView]:
         """Every channel, in the order of the offers."""
         return [channel.view() for channel in self._registry.all()]
+
+    def statistics(self) -> BusStatistics:
+        """How much the bus holds now."""
+        return BusStatistics(
+            channels=len(self._registry),
+            relids=self._registry.ids.in_use,
+            gpadls=self._gpadls.count,
+            unfinished_gpadls=self._gpadls.unfinished,
+            gpadl_pages=self._gpadls.pages,
+        )
 
     def guest_message(self, data: bytes, connection_id: int) -> list[Effect]:
         """A channel message of the guest, as posted on a message connection. Never raises for its bytes."""

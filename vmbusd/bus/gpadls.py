@@ -59,6 +59,21 @@ class Gpadls:
         self._count = 0
         self._pages = 0
 
+    @property
+    def count(self) -> int:
+        """GPADLs that exist."""
+        return self._count
+
+    @property
+    def unfinished(self) -> int:
+        """GPADLs whose bodies are missing."""
+        return len(self._unfinished)
+
+    @property
+    def pages(self) -> int:
+        """Pages that all complete GPADLs name."""
+        return self._pages
+
     def header(self, channel: Channel | None, message: messages.GpadlHeader) -> None:
         """The guest begins a GPADL on `channel` (None: it knows no such relid)."""
         handle = message.gpadl

@@ -1,0 +1,360 @@
+"""A script of messages: a bus, a server that only keeps a dict for a table, and checks on every effect.
+
+`Script` carries out each effect as the server would and asserts what must hold at that moment: no slot is
+opened before the claim of its last open was free, a generation never comes back, a channel is offered with
+its slot filled, nothing is sent about a relid that was rescinded, a question is answered once, the memory
+of the rings is not given back while it may be touched. Tests read the effects it returns.
+"""
+
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from vmbusd.abi import device_link, gpadl, layout, messages, wire
+from vmbusd.bus.bus import Bus
+from vmbusd.bus.channels import State
+from vmbusd.bus.effects import (
+    AskHost,
+    CloseSlot,
+    Disconnected,
+    Effect,
+    EmptySlot,
+    FillSlot,
+    OpenSlot,
+    Refused,
+    SendToGuest,
+    SetState,
+    SetTarget,
+)
+
+VPS = 4
+RAM_PAGES = 1 << 20
+CONTACT = messages.InitiateContact(wire.V5_3, 0, 2, 0, 0, 0, 0)
+FAILURE = 0xFFFFFFFF
+"""A device's status -1."""
+
+Key = tuple[str, int, int]
+Question = tuple[int, Key]
+"""The host that was asked, and what."""
+
+
+@dataclass
+class Slot:
+    """The fake table's slot and record of one event flag."""
+
+    fill: FillSlot
+    open: int = 0
+    target: int | None = None
+    state: int | None = None
+    ring: tuple[int, int] | None = None
+
+
+class Script:
+    """A bus and everything around it. `state_of` and the attributes tell what the server would know."""
+
+    def __init__(self, *, vps: int = VPS, ram_pages: int = RAM_PAGES) -> None:
+        self.bus = Bus(vps=vps, ram_pages=ram_pages)
+        self.vps = vps
+        self.table: dict[int, Slot] = {}
+        self.watched: dict[int, int] = {}  # flag -> generation whose claim the server polls
+        self.generations: Counter[int] = Counter()
+        self.known: set[int] = set()  # relids between OFFER and RELID_RELEASED
+        self.rescinded: set[int] = set()
+        self.links: set[int] = {0}
+        self.ghosts: set[int] = set()  # links that ended and whose process lives
+        self.offers: set[tuple[int, int]] = set()  # living offers: host, offer id
+        self.asked: set[Question] = set()  # what the devices owe
+        self.owed: Counter[Key] = Counter()  # answers that the guest may still get
+        self.retarget_to: dict[Question, int] = {}  # the VP of each Retarget
+        self.unloads = 0
+
+    # Inputs
+
+    def guest(self, message: msgspec.Struct, connection_id: int = 1) -> list[Effect]:
+        """The guest posts a message."""
+        return self.guest_bytes(wire.encode(message), connection_id)
+
+    def guest_bytes(self, data: bytes, connection_id: int = 1) -> list[Effect]:
+        """The guest posts bytes."""
+        version = self.bus.version
+        effects = self.bus.guest_message(data, connection_id)
+        if not refusals(effects):
+            message = wire.decode(data, version)
+            key = request_key(message)
+            if key is not None:
+                self.owed[key] += 1
+            match message:
+                case messages.RelidReleased(child_relid=relid):
+                    self.known.remove(relid)
+                    self.owed = Counter({key: n for key, n in self.owed.items() if key[1] != relid})
+                case messages.Close(child_relid=relid):
+                    self.owed["modify", relid, 0] = 0
+        return self._carry_out(effects)
+
+    def host(self, message: device_link.FromHost, host: int = 0) -> list[Effect]:
+        """A host link says something; an answer settles what it was asked."""
+        self.asked.discard((host, answered_key(message)))
+        return self._carry_out(self.bus.host_message(host, message))
+
+    def claim_free(self, flag: int = 1) -> list[Effect]:
+        """The server sees the claim of a closed slot free."""
+        return self._carry_out(self.bus.claim_free(flag, self.watched.pop(flag)))
+
+    def host_gone(self, host: int = 0) -> list[Effect]:
+        """A host link ends, its process lives."""
+        self._lose(host)
+        self.ghosts.add(host)
+        return self._carry_out(self.bus.host_gone(host))
+
+    def host_dead(self, host: int = 0) -> list[Effect]:
+        """A host's process is gone."""
+        self._lose(host)
+        self.ghosts.discard(host)
+        return self._carry_out(self.bus.host_dead(host))
+
+    def guest_gone(self) -> list[Effect]:
+        """The guest's link ends."""
+        return self._carry_out(self.bus.guest_gone())
+
+    def vp_offline(self, vp: int, live: int) -> list[Effect]:
+        """A VP has no worker any more."""
+        return self._carry_out(self.bus.vp_offline(vp, live))
+
+    def vp_online(self, vp: int) -> list[Effect]:
+        """A VP has a worker again."""
+        return self._carry_out(self.bus.vp_online(vp))
+
+    # Short ways to a state
+
+    def offer(self, offer_id: int = 1, *, host: int = 0, interface: int = 1, index: int = 0) -> list[Effect]:
+        """A host offers a channel; the instance is the offer id unless it is a sub-channel."""
+        instance = UUID(int=0xABC if index else offer_id)
+        return self.host(device_link.Offer(offer_id, UUID(int=interface), instance, 0, index), host)
+
+    def connect(self) -> list[Effect]:
+        """Contact and REQUEST_OFFERS."""
+        return self.guest(CONTACT) + self.guest(messages.RequestOffers())
+
+    def create_gpadl(self, relid: int = 1, handle: int = 1, pages: int = 4) -> list[Effect]:
+        """A GPADL of whole pages, page numbers from 100 on."""
+        parts = gpadl.split(relid, handle, [gpadl.whole_pages(range(100, 100 + pages))])
+        return [effect for part in parts for effect in self.guest(part)]
+
+    def accept_gpadl(self, offer_id: int = 1, handle: int = 1, *, host: int = 0) -> list[Effect]:
+        """The device accepts a GPADL."""
+        return self.host(device_link.GpadlAccepted(offer_id, handle, 0), host)
+
+    def opening(self, relid: int = 1, *, offer_id: int = 1, vp: int = 0, host: int = 0) -> list[Effect]:
+        """A ring GPADL with the relid's number, then OPENCHANNEL."""
+        self.create_gpadl(relid, relid)
+        self.accept_gpadl(offer_id, relid, host=host)
+        return self.guest(messages.Open(relid, relid, relid, vp, 2, bytes(120)))
+
+    def opened(self, relid: int = 1, *, offer_id: int = 1, vp: int = 0, host: int = 0) -> list[Effect]:
+        """`opening`, and the device agrees."""
+        self.opening(relid, offer_id=offer_id, vp=vp, host=host)
+        return self.host(device_link.Opened(offer_id, self.generation(relid), 0), host)
+
+    def generation(self, relid: int = 1) -> int:
+        """The last generation of the relid's event flag."""
+        return self.generations[relid]
+
+    def state_of(self, relid: int = 1) -> State:
+        """The state the record shows."""
+        state = self.table[relid].state
+        assert state is not None
+        return State(state)
+
+    # The server
+
+    def _lose(self, host: int) -> None:
+        self.links.discard(host)
+        self.offers = {offer for offer in self.offers if offer[0] != host}
+        self.asked = {question for question in self.asked if question[0] != host}
+
+    def _carry_out(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            match effect:
+                case FillSlot(flag=flag):
+                    assert flag not in self.table, f"flag {flag} is filled"
+                    assert flag not in self.watched, f"flag {flag} still has a claim"
+                    assert effect.host in self.links
+                    self.table[flag] = Slot(effect)
+                case SetTarget(relid=relid, vp=vp):
+                    assert vp < self.vps or vp == layout.NO_TARGET
+                    self.table[relid].target = vp
+                case OpenSlot(flag=flag, generation=generation):
+                    slot = self.table[flag]
+                    assert not slot.open, f"flag {flag} is open"
+                    assert flag not in self.watched, f"flag {flag} opened before its claim was free"
+                    assert generation > self.generations[flag], f"generation of flag {flag} came back"
+                    assert slot.target is not None
+                    slot.open = self.generations[flag] = generation
+                case CloseSlot(flag=flag, generation=generation):
+                    slot = self.table[flag]
+                    assert slot.open == generation
+                    assert flag not in self.watched
+                    slot.open = 0
+                    self.watched[flag] = generation
+                case EmptySlot(flag=flag):
+                    slot = self.table.pop(flag)
+                    assert not slot.open, f"flag {flag} emptied while open"
+                    assert flag not in self.watched, f"flag {flag} emptied before its claim was free"
+                case SetState(relid=relid, state=state):
+                    self.table[relid].state = state
+                case AskHost(host=host, message=message):
+                    self._ask(host, message)
+                case SendToGuest(vp=vp):
+                    assert vp < self.vps
+                    assert len(effect.data) <= wire.MAX_MESSAGE
+                    self._send(wire.decode(effect.data, wire.V5_3, sender=wire.Sender.HOST))
+                case Disconnected():
+                    assert not self.table
+                    assert not self.watched
+                    self.known.clear()
+                    self.rescinded.clear()
+                    self.owed.clear()
+                case Refused():
+                    assert effect.kind
+                    assert effect.reason
+        return effects
+
+    def _ask(self, host: int, message: device_link.ToHost) -> None:
+        assert host in self.links, f"{message} for a host that is gone"
+        if isinstance(message, device_link.OfferResult):
+            if message.status == messages.SUCCESS:
+                self.offers.add((host, message.offer_id))
+            return
+        assert (host, message.offer_id) in self.offers
+        if isinstance(message, device_link.Revoked):
+            self.offers.remove((host, message.offer_id))
+            self.asked = {(to, key) for to, key in self.asked if (to, key[1]) != (host, message.offer_id)}
+            return
+        question = host, asked_key(message)
+        assert question not in self.asked, f"asked twice: {message}"
+        self.asked.add(question)
+        if isinstance(message, device_link.Retarget):
+            self.retarget_to[question] = message.vp
+        if isinstance(message, device_link.Open):
+            slot = self.table[message.event_flag]
+            assert slot.open == message.generation, "asked before the slot was open"
+            slot.ring = host, message.ring_gpadl
+
+    def _send(self, message: msgspec.Struct) -> None:
+        key = response_key(message)
+        if key is not None:
+            assert self.owed[key] > 0, f"an answer nobody waits for: {message}"
+            self.owed[key] -= 1
+        match message:
+            case messages.Offer(child_relid=relid):
+                assert self.table[relid].state == State.CLOSED
+                assert relid not in self.known, f"relid {relid} offered twice"
+                self.known.add(relid)
+                self.rescinded.discard(relid)
+            case messages.Rescind(child_relid=relid):
+                assert relid in self.known - self.rescinded
+                self.rescinded.add(relid)
+                self.owed["open", relid, 0] = self.owed["modify", relid, 0] = 0
+            case messages.GpadlTorndown(gpadl=handle):
+                for flag, slot in self.table.items():
+                    if slot.ring is not None and slot.ring[1] == handle:
+                        assert not slot.open, "the rings are in use"
+                        assert flag not in self.watched, "a callback may still use the rings"
+                        assert slot.ring[0] not in self.ghosts, "a host may still use the rings"
+            case messages.OpenResult(child_relid=relid, status=status):
+                assert relid in self.known - self.rescinded
+                assert bool(self.table[relid].open) == (status == 0)
+            case messages.ModifyChannelResponse(child_relid=relid, status=0):
+                assert self.table[relid].open
+            case messages.UnloadResponse():
+                self.unloads += 1
+
+
+def asked_key(message: device_link.ToHost) -> Key:
+    """What identifies a question to a device: kind, offer, generation or GPADL handle."""
+    match message:
+        case device_link.Open() | device_link.Close() | device_link.Retarget():
+            return type(message).__name__, message.offer_id, message.generation
+        case device_link.Gpadl() | device_link.Teardown():
+            return type(message).__name__, message.offer_id, message.gpadl
+    raise AssertionError(message)
+
+
+def answered_key(message: device_link.FromHost) -> Key:
+    """The question that a device's message answers."""
+    match message:
+        case device_link.Opened():
+            return "Open", message.offer_id, message.generation
+        case device_link.Closed():
+            return "Close", message.offer_id, message.generation
+        case device_link.Retargeted():
+            return "Retarget", message.offer_id, message.generation
+        case device_link.GpadlAccepted():
+            return "Gpadl", message.offer_id, message.gpadl
+        case device_link.GpadlTornDown():
+            return "Teardown", message.offer_id, message.gpadl
+    return "nothing", message.offer_id, 0
+
+
+def request_key(message: msgspec.Struct) -> Key | None:
+    """What identifies a guest's request that has an answer. A relid has one open and one modify at a time."""
+    match message:
+        case messages.Open(child_relid=relid):
+            return "open", relid, 0
+        case messages.ModifyChannel(child_relid=relid):
+            return "modify", relid, 0
+        case messages.GpadlHeader(child_relid=relid, gpadl=handle):
+            return "gpadl", relid, handle
+        case messages.GpadlTeardown(gpadl=handle):
+            return "teardown", 0, handle
+    return None
+
+
+def response_key(message: msgspec.Struct) -> Key | None:
+    """The request that a message to the guest answers."""
+    match message:
+        case messages.OpenResult(child_relid=relid):
+            return "open", relid, 0
+        case messages.ModifyChannelResponse(child_relid=relid):
+            return "modify", relid, 0
+        case messages.GpadlCreated(child_relid=relid, gpadl=handle):
+            return "gpadl", relid, handle
+        case messages.GpadlTorndown(gpadl=handle):
+            return "teardown", 0, handle
+    return None
+
+
+def sent(effects: list[Effect]) -> list[msgspec.Struct]:
+    """The messages that went to the guest."""
+    return [
+        wire.decode(effect.data, wire.V5_3, sender=wire.Sender.HOST)
+        for effect in effects
+        if isinstance(effect, SendToGuest)
+    ]
+
+
+def asked(effects: list[Effect]) -> list[device_link.ToHost]:
+    """The messages that went to hosts."""
+    return [effect.message for effect in effects if isinstance(effect, AskHost)]
+
+
+def refusals(effects: list[Effect]) -> list[str]:
+    """The kinds of the refusals; a refused message has no other effect."""
+    kinds = [effect.kind for effect in effects if isinstance(effect, Refused)]
+    assert not kinds or len(effects) == 1, effects
+    return kinds
+
+
+def header(
+    relid: int, handle: int, words: bytes, *, count: int = 1, length: int | None = None
+) -> messages.GpadlHeader:
+    """A GPADL_HEADER as a guest may write it, right or wrong."""
+    return messages.GpadlHeader(relid, handle, len(words) if length is None else length, count, words)
+
+
+def range_words(byte_count: int, byte_offset: int, pages: int) -> bytes:
+    """A range header and its page numbers, right or wrong."""
+    return struct.pack(f"<II{pages}Q", byte_count, byte_offset, *range(pages))

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from host_client.device import Device
 from host_client.host import Host
+from vmbusd import __version__
 from vmbusd.abi.errors import UsageError, VmbusError
 
 EXIT_ERROR: Final = 1
@@ -48,6 +49,7 @@ def _uuid(text: str) -> UUID:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vmbus-host", description="Devices for a partition of vmbusd.")
+    parser.add_argument("--version", action="version", version=f"vmbus-host {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="offer devices and serve them until Ctrl-C")
     run.add_argument("devices", nargs="+", metavar="MODULE:CLASS", help="a subclass of host_client.Device")

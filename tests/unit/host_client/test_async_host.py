@@ -11,7 +11,7 @@ import uvloop
 
 from host_client import AsyncHost, Channel, Device, Offer
 from tests.unit.host_client.fake_daemon import PATIENCE, FakeDaemon, Peer
-from tests.unit.host_client.test_host import INTERFACE, RELID, Probe, open_request, ring_gpadl
+from tests.unit.host_client.probe import INTERFACE, RELID, Probe, open_request, ring_gpadl
 from vmbusd.abi import device_link, link, paths
 from vmbusd.abi.attach import attach_socket
 from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError

@@ -12,12 +12,12 @@ import pytest
 from host_client import Device
 from host_client.__main__ import EXIT_ERROR, load, main
 from tests.unit.host_client.fake_daemon import FakeDaemon
-from tests.unit.host_client.test_host import Probe
+from tests.unit.host_client.probe import Probe
 from vmbusd.abi import device_link, link, paths
 from vmbusd.abi.errors import UsageError
 from vmbusd.abi.link import Role
 
-NAME = "tests.unit.host_client.test_host:Probe"
+NAME = "tests.unit.host_client.probe:Probe"
 INSTANCE = "8b8d0a3e-6a51-4a4e-9c6f-2f1b9a9f7c11"
 
 

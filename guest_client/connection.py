@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from copy import copy
 from typing import Any, Final, Protocol
 
 from guest_client import actions
@@ -217,7 +218,7 @@ class Connection:
     def _known(self, channel: Channel) -> Any:
         """The client's entry of a channel object that is not one of a relid's former lives."""
         if self.lost is not None:
-            raise self.lost.with_traceback(None)
+            raise copy(self.lost)
         entry = self._client.channels.get(channel.relid)
         if entry is None or self.channels.get(channel.relid) is not channel:
             raise ChannelGone(f"relid {channel.relid} is gone")

@@ -12,6 +12,7 @@ the answer may never come (case 135). Sources: Linux 6.1 channel.c, channel_mgmt
 import enum
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -133,7 +134,7 @@ class Operations:
         Raises UsageError for a channel that is not open (case 077).
         """
         if self._lost is not None:
-            raise self._lost.with_traceback(None)
+            raise copy(self._lost)
         entry = self.channels.get(relid)
         if entry is None or entry.phase is Phase.GONE:
             return [actions.Done(token)]
@@ -266,7 +267,7 @@ class Operations:
 
     def _need(self, state: State) -> None:
         if self._lost is not None:
-            raise self._lost.with_traceback(None)
+            raise copy(self._lost)
         if self.state is not state:
             raise UsageError(f"the connection is {self.state}, not {state}")
 

@@ -143,7 +143,7 @@ class Supervisor:
             raise ResourceError(f"the workers of VP {', '.join(missing)} did not attach within {timeout:g} s")
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """SIGTERM, then SIGKILL after `grace` seconds; returns when every process is reaped. Again: nothing."""
+        """SIGTERM, then SIGKILL after `grace` seconds; returns when all are reaped. May be called again."""
         if self._wake < 0:
             return
         self._stopping = True

@@ -518,7 +518,7 @@ def test_a_lost_link_fails_whatever_waits() -> None:
     assert only(happened, actions.Detach) == []
     for operation, arguments in ((begin_open, (client, 5)), (client.close, (5, "")), (client.unload, ("",))):
         with pytest.raises(LinkClosed, match="the daemon closed the link"):
-            operation(*arguments)  # type: ignore[operator]
+            operation(*arguments)
     waiting = Client()
     waiting.contact("contact")
     assert ends(waiting.lost(error)) == {"contact": error}

@@ -1,0 +1,451 @@
+"""The guest client against a real daemon and host: open, close, retarget, rescind, workers that die."""
+
+import asyncio
+import gc
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from guest_client import Channel, Driver, Guest
+from host_client.host import Host
+from host_client.offer import Offer
+from tests.live.daemon import PATIENCE, ROOT, Daemon, daemon, eventually
+from tests.live.guest_drivers import PINNED, CannotBeMade, Counter, Failing, Pinned, Slow
+from tests.live.guest_support import Signaller, Storm, callbacks, produce, relid_of, seen
+from vmbusd.abi import layout
+from vmbusd.abi.errors import ChannelGone, LinkClosed, LinkLost, RefusedError, UsageError, VmbusError
+
+pytestmark = pytest.mark.live
+
+Mode = Literal["thread", "process"]
+MODES: tuple[Mode, ...] = ("thread", "process")
+
+
+class World:
+    """A daemon with partition "demo" of 2 VPs, and a host on it."""
+
+    def __init__(self, running: Daemon, host: Host) -> None:
+        self.directory = running.runtime_dir
+        self.daemon = running
+        self.host = host
+
+    def offer(self, count: int = 1) -> list[Offer]:
+        return self.host.offer_many([Signaller() for _ in range(count)])
+
+    def guest(self, *drivers: Driver) -> Guest:
+        guest = Guest.attach("demo", runtime_dir=self.directory)
+        for driver in drivers:
+            guest.register(driver)
+        return guest
+
+
+@pytest.fixture
+def world(runtime_dir: Path, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+    with daemon(runtime_dir, "--partition", "demo:2") as running:
+        with Host.connect("demo", runtime_dir=runtime_dir) as host, host.serving():
+            yield World(running, host)
+            # Records of failures hold frames, and with them mappings.
+            caplog.get_records("call").clear()
+        if running.process.poll() is not None:
+            # One that was killed leaves its set to the next start, once nobody maps it any more.
+            gc.collect()
+            with daemon(runtime_dir):
+                pass
+
+
+def begin(guest: Guest, workers: Mode = "thread", vps: int | None = None) -> list[Channel]:
+    guest.start(workers=workers, vps=vps)
+    assert guest.wait_ready(PATIENCE)
+    return guest.channels
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_signal_becomes_a_callback_and_its_answer_a_signal(world: World, mode: Mode) -> None:
+    """Host to guest, callback, guest to host, on every channel (cases 054, 218, 233)."""
+    offers = world.offer(5)
+    with world.guest(Counter()) as guest:
+        channels = begin(guest, mode)
+        for offer in offers:
+            produce(offer)
+        eventually(lambda: all(seen(offer) == 1 for offer in offers), "every signal seen")
+        eventually(lambda: all(offer.device.answers for offer in offers), "every answer heard")  # type: ignore[attr-defined]
+
+        assert [channel.relid for channel in channels] == [1, 2, 3, 4, 5]
+        assert {channel.target_vp for channel in channels} == {0, 1}
+        assert all((pid == os.getpid()) == (mode == "thread") for _, pid in map(callbacks, channels))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_close_and_reopen_make_a_new_generation(world: World, mode: Mode) -> None:
+    """After close nothing is called and the memory is back; an open begins anew (cases 076, 223, 236)."""
+    (offer,) = world.offer()
+    with world.guest(Counter()) as guest:
+        (channel,) = begin(guest, mode)
+        for generation in range(1, 5):
+            assert (channel.generation, channel.is_open) == (generation, True)
+            eventually(lambda: offer.channel is not None, "the device hears of the open")
+            produce(offer)
+            eventually(lambda: callbacks(channel)[0] == 1, "its callback")
+            kept = channel.memory(0)
+            channel.close()
+
+            assert not channel.is_open
+            assert guest.statistics()["memory"]["used"] == 0
+            with pytest.raises(ValueError, match="released"):
+                kept[0] = 1
+            with pytest.raises(ChannelGone):
+                channel.memory(0)
+            with pytest.raises(UsageError, match="not open"):
+                channel.close()
+            channel.open()
+
+
+def test_the_rings_are_ready_before_the_host_sees_them(world: World) -> None:
+    """Both rings are zero but for feature bit 0 of their control pages (spec/03 section 2, case 067)."""
+    (offer,) = world.offer()
+    with world.guest(Counter()) as guest:
+        (channel,) = begin(guest)
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        ring = offer.channel
+        assert ring is not None
+        header = bytes(64) + b"\x01" + bytes(layout.PAGE - 65)
+
+        assert ring.ring_pages == channel.ring_pages
+        assert ring.downstream_page == channel.downstream_page == 2
+        pages = [bytes(ring.memory(index)) for index in range(4)]
+        assert pages == [header, bytes(layout.PAGE), header, bytes(layout.PAGE)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_retarget_moves_the_callbacks(world: World, mode: Mode) -> None:
+    """After MODIFYCHANNEL's answer callbacks run on the new VP only (cases 143, 144, 152)."""
+    offers = world.offer(8)
+    with world.guest(Counter()) as guest:
+        channels = begin(guest, mode)
+        assert guest.retarget_many([(channel, 1) for channel in channels], window=3) == [None] * 8
+        before = guest.statistics()["vps"][0]["callbacks"]
+        for offer in offers:
+            produce(offer)
+        eventually(lambda: all(seen(offer) == 1 for offer in offers), "every signal seen")
+
+        assert guest.statistics()["vps"][0]["callbacks"] == before
+        assert {channel.target_vp for channel in channels} == {1}
+        sent = guest.statistics()["link"]["sent"]
+        guest.retarget(channels[0], 1)
+        assert guest.statistics()["link"]["sent"] == sent
+        with pytest.raises(UsageError, match="VP 2 is not one of the 2"):
+            channels[0].retarget(2)
+        channels[0].close()
+        with pytest.raises(UsageError, match="not open"):
+            channels[0].retarget(0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_lost_while_channels_move(world: World, mode: Mode) -> None:
+    """Whatever is retargeted in a storm of signals, the last thing produced is seen (cases 154, 232)."""
+    offers = world.offer(16)
+    with world.guest(Counter()) as guest:
+        channels = begin(guest, mode)
+        with Storm(offers) as storm:
+            for turn in range(20):
+                outcomes = guest.retarget_many(
+                    [(channel, (channel.relid + turn) % 2) for channel in channels]
+                )
+                assert outcomes == [None] * 16
+        eventually(storm.all_seen, "the last signal of every channel seen")
+        assert storm.rounds > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_rescind_removes_an_open_channel(world: World, mode: Mode) -> None:
+    """The driver hears of it, the memory is back, the relid is used again (cases 123, 124, 136, 137)."""
+    offers = world.offer(3)
+    driver = Counter()
+    with world.guest(driver) as guest:
+        channels = begin(guest, mode)
+        eventually(lambda: all(offer.channel for offer in offers), "the devices hear of the opens")
+        first, second, third = sorted(offers, key=relid_of)
+        with Storm([first, third]) as storm:
+            world.host.revoke(second)
+            eventually(lambda: driver.removals == [2], "its driver hears of the rescind")
+            with pytest.raises(ChannelGone):
+                channels[1].open()
+            world.offer()
+            eventually(lambda: [channel.relid for channel in guest.channels] == [1, 2, 3], "relid 2 again")
+            eventually(lambda: guest.channels[1].is_open, "the new channel opens by itself")
+        eventually(storm.all_seen, "the other channels lost nothing")
+
+        assert channels[1] is not guest.channels[1]
+        channels[1].close()
+        assert guest.channels[1].is_open
+
+
+def test_a_rescind_waits_for_the_callback(world: World) -> None:
+    """A callback that runs when RESCIND comes ends first, then the channel is removed (case 136)."""
+    (offer,) = world.offer()
+    driver = Slow()
+    with world.guest(driver) as guest:
+        (channel,) = begin(guest)
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        produce(offer)
+        eventually(lambda: guest._connection.space.blocks.claim(channel.event_flag), "the callback runs")
+        revoking = threading.Thread(target=world.host.revoke, args=(offer,))
+        revoking.start()
+        eventually(lambda: not channel.is_open, "the slot is closed")
+        assert driver.removals == []
+        eventually(lambda: driver.removals == [1], "it is removed")
+        assert channel.interrupts in (0, 1)
+        revoking.join()
+
+
+def test_a_refused_open_can_be_tried_again(world: World) -> None:
+    """A device that refuses costs the guest no memory, and the next open works (cases 055, 079)."""
+    world.host.offer(Signaller(refuse=2))
+    with world.guest(Counter()) as guest:
+        (channel,) = begin(guest)
+        assert not channel.is_open
+        with pytest.raises(RefusedError, match="open refused"):
+            channel.open()
+        assert guest.statistics()["memory"]["used"] == 0
+        channel.open()
+        assert channel.is_open
+
+
+def test_a_callback_may_close_its_own_channel(world: World) -> None:
+    """The close returns inside the callback and completes after it (docs/signal-protocol section 6)."""
+
+    class Closing(Counter):
+        def on_interrupt(self, channel: Channel) -> None:
+            channel.close("enough")
+            super().on_interrupt(channel)
+
+    (offer,) = world.offer()
+    with world.guest(Closing()) as guest:
+        (channel,) = begin(guest)
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        produce(offer)
+        eventually(lambda: guest.statistics()["channels"] == {"offered": 1}, "the close completes")
+        assert channel.close_reason == "enough"
+        assert guest.statistics()["memory"]["used"] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_callback_that_raises_is_called_again(world: World, mode: Mode) -> None:
+    """An exception is counted and logged; the channel goes on (docs/signal-protocol section 4)."""
+    (offer,) = world.offer()
+    with world.guest(Failing()) as guest:
+        (channel,) = begin(guest, mode, vps=1)
+        for count in (1, 2):
+            eventually(lambda: offer.channel is not None, "the device hears of the open")
+            produce(offer)
+            eventually(lambda count=count: callbacks(channel)[0] == count, "its callback")  # type: ignore[misc]
+        eventually(lambda: guest.statistics()["vps"][0]["exceptions"] == 1, "the exception is counted")
+
+
+# -- workers ------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_loses_nothing(world: World) -> None:
+    """SIGKILL of workers in a storm: each VP gets a new one, every channel catches up (DESIGN section 3)."""
+    offers = world.offer(16)
+    with world.guest(Counter()) as guest:
+        begin(guest, "process")
+        with Storm(offers) as storm:
+            for turn in range(4):
+                before = guest.statistics()["workers"]
+                os.kill(before["pids"][turn % 2], signal.SIGKILL)
+                eventually(
+                    lambda before=before: guest.statistics()["workers"]["started"] > before["started"],  # type: ignore[misc]
+                    "a new worker",
+                )
+                eventually(lambda: _serves_all(guest), "it is admitted")
+        eventually(storm.all_seen, "the last signal of every channel seen")
+        assert guest.statistics()["workers"]["died"] == 4
+
+
+def _serves_all(guest: Guest) -> bool:
+    pids = guest.statistics()["workers"]["pids"]
+    owners = [guest._connection.space.table.owner(vp) for vp in range(guest.vps)]
+    return [owner[0] for owner in owners] == [pids.get(vp) for vp in range(guest.vps)]
+
+
+def test_pinned_channels_die_with_their_process(world: World) -> None:
+    """A pinned channel is never moved; when its process dies it is closed and says why (DESIGN section 3)."""
+    offers = world.host.offer_many([Signaller(PINNED), Signaller(PINNED), Signaller()])
+    with world.guest(Pinned(), Counter()) as guest:
+        channels = begin(guest, "process")
+        victim = next(channel for channel in channels if channel.interface == PINNED)
+        vp = victim.target_vp
+        with pytest.raises(UsageError, match="pinned"):
+            victim.retarget(1 - vp)
+        for offer in offers:
+            eventually(lambda offer=offer: offer.channel is not None, "the device hears of the open")  # type: ignore[misc]
+            produce(offer)
+        eventually(lambda: all(callbacks(channel)[0] for channel in channels), "every callback")
+        os.kill(guest.statistics()["workers"]["pids"][vp], signal.SIGKILL)
+        eventually(lambda: not victim.is_open, "the pinned channel is closed")
+
+        assert victim.close_reason == f"the process of VP {vp}, which held its state, died"
+        others = [channel for channel in channels if channel is not victim]
+        assert all(
+            channel.is_open for channel in others if channel.interface != PINNED or channel.target_vp != vp
+        )
+        eventually(lambda: guest.statistics()["channels"].get("offered") == 1, "its close completes")
+        victim.open()
+        assert victim.is_open
+
+
+def test_a_killed_guest_leaves_no_worker(world: World, tmp_path: Path) -> None:
+    """SIGKILL of the control process: its workers leave by themselves (DESIGN section 3)."""
+    world.offer(2)
+    script = f"""
+import sys
+from guest_client import Guest
+from tests.live.daemon import PATIENCE, ROOT, Daemon, daemon, eventually
+from tests.live.guest_drivers import Counter
+guest = Guest.attach("demo", runtime_dir={os.fspath(world.directory)!r})
+guest.register(Counter())
+guest.start(workers="process")
+print(*guest.statistics()["workers"]["pids"].values(), flush=True)
+guest.wait()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as guest:
+        assert guest.stdout is not None
+        pidfds = [os.pidfd_open(int(pid)) for pid in guest.stdout.readline().split()]
+        guest.kill()
+    for pidfd in pidfds:
+        _wait_for_end(pidfd)
+    with world.guest(Counter()) as successor:
+        assert len(begin(successor)) == 2
+
+
+def _wait_for_end(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(PATIENCE * 1000)
+    os.close(pidfd)
+
+
+def test_the_data_path_outlives_the_daemon(world: World) -> None:
+    """SIGKILL of the daemon in a storm: signals go on to the last, only control fails (DESIGN section 1)."""
+    offers = world.offer(8)
+    with world.guest(Counter()) as guest:
+        channels = begin(guest, "process")
+        with Storm(offers) as storm:
+            world.daemon.kill()
+            eventually(lambda: guest._connection.lost is not None, "the guest notices")
+            rounds = storm.rounds
+            eventually(lambda: storm.rounds > rounds + 100, "the storm goes on")
+            with pytest.raises(LinkLost):
+                channels[0].retarget(1)
+            with pytest.raises(LinkLost):
+                channels[0].close()
+        eventually(storm.all_seen, "the last signal of every channel seen")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_daemons_farewell_ends_the_guest(runtime_dir: Path, mode: Mode) -> None:
+    """When the daemon stops in order, `wait` raises its reason."""
+    with (
+        daemon(runtime_dir, "--partition", "demo:2") as running,
+        Guest.attach("demo", runtime_dir=runtime_dir) as guest,
+    ):
+        begin(guest, mode)
+        running.process.terminate()
+        with pytest.raises(LinkClosed, match="stopping") as caught:
+            guest.wait()
+        assert not isinstance(caught.value, LinkLost)
+        assert running.process.wait(PATIENCE) == 0
+
+
+# -- refusals and ends --------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_is_refused_with_its_name(world: World) -> None:
+    """Unknown partition, a second guest, too many VPs, a driver without a name: each a clear error."""
+    with pytest.raises(RefusedError, match="nowhere"):
+        Guest.attach("nowhere", runtime_dir=world.directory)
+    with pytest.raises(UsageError, match="a/b"):
+        Guest.attach("a/b", runtime_dir=world.directory)
+    with world.guest(Counter()) as guest:
+        with pytest.raises(RefusedError):
+            Guest.attach("demo", runtime_dir=world.directory)
+        with pytest.raises(UsageError, match="3 VPs: partition demo has 2"):
+            guest.start(vps=3)
+        with pytest.raises(UsageError, match="has a driver already"):
+            guest.register(Slow())
+        with pytest.raises(UsageError, match="CPU 4096 is not one of"):
+            guest.start(cpus=[4096])
+
+        class Local(Driver):
+            interface = PINNED
+
+        guest.register(Local())
+        with pytest.raises(UsageError, match="defined in a function"):
+            guest.start(workers="process")
+        assert len(begin(guest)) == 0
+
+
+def test_a_driver_that_fails_in_the_workers_fails_the_start(world: World) -> None:
+    """What goes wrong in a worker process is raised by `start`, and no process is left."""
+    with world.guest(CannotBeMade("here")) as guest, pytest.raises(VmbusError, match="not in this process"):
+        guest.start(workers="process")
+
+
+def test_cancelling_serve_ends_in_order(world: World) -> None:
+    """The asyncio flavour serves until it is cancelled, then unloads and lets every driver go."""
+    (offer,) = world.offer()
+    driver = Counter()
+
+    async def scenario(guest: Guest) -> None:
+        serving = asyncio.create_task(guest.serve(vps=1))
+        await asyncio.to_thread(eventually, lambda: offer.channel is not None, "the device hears of the open")
+        produce(offer)
+        await asyncio.to_thread(eventually, lambda: seen(offer) == 1, "the signal is seen")
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+    with world.guest(driver) as guest:
+        asyncio.run(scenario(guest))
+    assert driver.removals == [1]
+    eventually(lambda: offer.channel is None, "the device hears of the end")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_the_command_ends_in_order(world: World, mode: Mode, number: signal.Signals, status: int) -> None:
+    """vmbus-guest serves until Ctrl-C or SIGTERM and leaves nothing, whoever plays the VPs."""
+    (offer,) = world.offer()
+    command = [sys.executable, "-m", "guest_client", "run", "tests.live.guest_drivers:Counter"]
+    command += ["--partition", "demo", "--runtime-dir", os.fspath(world.directory), "--workers", mode]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        produce(offer)
+        eventually(lambda: seen(offer) == 1, "the signal is seen")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, "Traceback" in errors) == (status, False), errors
+    eventually(lambda: offer.channel is None, "the device hears of the end")
+
+
+def test_the_command_names_what_is_wrong(world: World) -> None:
+    """A bad argument is one line on standard error and status 1."""
+    command = [sys.executable, "-m", "guest_client", "run", "tests.live.guest_drivers:Nobody"]
+    command += ["--partition", "demo", "--runtime-dir", os.fspath(world.directory)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("vmbus-guest: driver tests.live.guest_drivers:Nobody: ")
+    assert "Traceback" not in done.stderr

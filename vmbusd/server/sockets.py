@@ -220,6 +220,8 @@ class PacketLink:
             self.close(reason)
             return
         self._stop()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
         self._loop.add_writer(self._sock, self._say_farewell, packet)
         self._timer = self._loop.call_later(limits.FAREWELL_TIMEOUT, self._leave)
         self.receiver.ended(reason)

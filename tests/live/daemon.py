@@ -1,0 +1,192 @@
+"""A real daemon in a process of its own, for live tests: started, awaited, asked, stopped or killed.
+
+Ready means that the admin socket, which the daemon binds last, accepts a connection: nothing here sleeps
+instead of waiting for a condition.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vmbusd.abi import paths
+from vmbusd.abi.errors import VmbusError
+from vmbusd.ctl.client import AdminClient
+from vmbusd.server import requests
+
+PATIENCE = 20.0
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """The first true value of `condition`, looked at again and again; fails naming `what` in the end."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"within {patience:g} s: {what}")
+        time.sleep(0.005)
+    return value
+
+
+class Daemon:
+    """A running `vmbusd run`. Its log is in `log`, a file outside the runtime directory."""
+
+    def __init__(self, runtime_dir: Path, *arguments: str, descriptors: int | None = None) -> None:
+        """`descriptors`: the hard limit of open files that it gets."""
+        self.runtime_dir = runtime_dir
+        descriptor, name = tempfile.mkstemp(prefix="vmbusd-log-")
+        self.log = Path(name)
+        command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(runtime_dir), *arguments]
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
+        with os.fdopen(descriptor, "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_ready(self) -> "Daemon":
+        """Wait until it accepts connections; fails with its log when it ends instead."""
+        path = str(self.runtime_dir / paths.ADMIN_SOCKET)
+
+        def connects() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"vmbusd ended with {self.process.returncode}: {self.text()}")
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+                probe.connect(path)
+                return True
+            return False
+
+        eventually(connects, "vmbusd accepts connections")
+        return self
+
+    def text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text()
+
+    def ask(self, request: requests.Request) -> dict[str, Any]:
+        """The result of one admin request, over a connection of its own."""
+        with AdminClient(self.runtime_dir) as client:
+            return client.ask(request)
+
+    def status(self, partition: str) -> dict[str, Any]:
+        """The status of one partition."""
+        views: list[dict[str, Any]] = self.ask(requests.Status())["partitions"]
+        return next(view for view in views if view["name"] == partition)
+
+    def objects(self) -> list[str]:
+        """The names of its objects in /dev/shm."""
+        instance = (self.runtime_dir / paths.INSTANCE_FILE).read_text().strip()
+        return sorted(name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name)
+
+    def stop(self) -> int:
+        """Stop it in order; returns its exit status."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """Stop it if it still runs; remove what a killed one left in its directory, and the log."""
+        killed = self.process.poll() is not None and self.process.returncode != 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                killed = True
+        if killed:
+            for path in self.runtime_dir.iterdir():
+                path.unlink()
+        self.log.unlink()
+
+
+@contextlib.contextmanager
+def daemon(runtime_dir: Path, *arguments: str) -> Iterator[Daemon]:
+    """A daemon that is ready, for the time of the block."""
+    running = Daemon(runtime_dir, *arguments)
+    try:
+        yield running.wait_ready()
+    finally:
+        running.close()
+
+
+@contextlib.contextmanager
+def open_directory() -> Iterator[Path]:
+    """A runtime directory that other users may pass through."""
+    path = Path(tempfile.mkdtemp(prefix="vmb-", dir="/tmp"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def refused_start(runtime_dir: Path, *arguments: str) -> str:
+    """The error of a daemon that must not start; fails if it does not end."""
+    command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(runtime_dir), *arguments]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def seqpacket(path: Path) -> socket.socket:
+    """A raw connection, to say what no library would."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.settimeout(PATIENCE)
+    sock.connect(str(path))
+    return sock
+
+
+def as_user(uid: int, work: Callable[[], str]) -> str:
+    """What `work` returns in a child process that has become user `uid` for good (root needed).
+
+    Forked and never executing anything: an unprivileged user may not even reach the interpreter's files.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        text = "the child raised"
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            text = work()
+        except (OSError, ValueError, VmbusError) as error:
+            text = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, text.encode())
+            os._exit(0)
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], PATIENCE)[0]:
+            os.kill(pid, signal.SIGKILL)
+        with os.fdopen(reader, "rb") as result:
+            return result.read().decode()
+    finally:
+        os.waitpid(pid, 0)

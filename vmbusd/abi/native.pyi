@@ -14,7 +14,8 @@ class Guard:
     One SIGBUS handler serves all guards and chains to the handler that was there before.
     """
 
-    def __init__(self, buffer: Buffer, name: str) -> None: ...
+    def __init__(self, buffer: Buffer, name: str) -> None:
+        """Enable `faulthandler` first: a handler installed later sees our faults before we do."""
     @property
     def name(self) -> str: ...
     @property
@@ -168,7 +169,10 @@ class HostSender:
     def statistics(self) -> dict[str, int]: ...
 
 class HostWaiter:
-    """The host's end of its own page: sleep rule and take."""
+    """The host's end of its own page: sleep rule and take. One thread waits at a time."""
+
+    storms: int
+    """Times a doorbell rung for nothing was drained."""
 
     def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
     def wait(self, timeout: float) -> list[int]:
@@ -205,7 +209,10 @@ class Worker:
     ) -> None:
         """`spin`: seconds to look at the page before sleeping; switches itself off while it does not pay."""
     def dispatch(self) -> int:
-        """One drain of the page: calls what is bound. Returns the number of bits seen."""
+        """One drain of the page: calls what is bound. Returns the number of bits seen.
+
+        Raises UsageError from a callback, or while another thread dispatches or runs this worker; else as `run`.
+        """
     def run(self) -> None:
         """Serve until `stop` and until a drain found nothing, or a few passes later.
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True, binding=False
 # SPDX-License-Identifier: MIT
 """The native core for Python: a thin face over the vmbus_*.h headers.
 

@@ -165,10 +165,13 @@ cdef list _FLAG_INTS = list(range(VMB_FLAGS))
 
 
 cdef list _flag_list(const uint16_t *flags, unsigned n):
-    cdef list out = [None] * n
+    cdef list out = PyList_New(n)
+    cdef PyObject *known
     cdef unsigned i
     for i in range(n):
-        out[i] = _FLAG_INTS[flags[i]]
+        known = PyList_GET_ITEM(_FLAG_INTS, flags[i])
+        Py_INCREF(known)
+        PyList_SET_ITEM(out, i, known)  # steals what was just added
     return out
 
 

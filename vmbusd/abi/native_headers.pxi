@@ -114,6 +114,8 @@ cdef extern from "vmbus_doorbell.h" nogil:
     void vmb_pause_ns(int64_t)
 
 cdef extern from "vmbus_core.h" nogil:
+    enum:
+        VMB_BATCH
     struct vmb_sender:
         vmb_table *table
         vmb_event_page *pages
@@ -140,6 +142,9 @@ cdef extern from "vmbus_core.h" nogil:
     int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
     int vmb_sleep_begin(uint64_t *, uint64_t *, uint64_t *)
     void vmb_sleep_end(uint64_t *, uint64_t *)
+    enum:
+        VMB_SPIN_TURNS
+    int vmb_look(uint64_t *, unsigned)
     int vmb_spin(uint64_t *, int64_t)
     void vmb_count(uint64_t *, uint64_t)
     void vmb_worker_begin(vmb_worker *)
@@ -206,8 +211,13 @@ cdef extern from "sys/prctl.h" nogil:
     int prctl(int, ...)
 
 cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        pass
+    PyTypeObject *Py_TYPE(PyObject *)
     PyObject *PyObject_CallOneArg(PyObject *, PyObject *)
     PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    list PyList_New(Py_ssize_t)
+    void PyList_SET_ITEM(object, Py_ssize_t, PyObject *)
     long PyLong_AsLongAndOverflow(object, int *) except? -1
     void Py_INCREF(PyObject *)
     void Py_DECREF(PyObject *)

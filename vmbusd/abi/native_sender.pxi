@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Signalling: host to guest through the table, guest to host through the host link's page.
 
-# Routes whose relids and flags are gathered on the stack per native call.
-DEF BATCH = 256
-
-
 cdef class Sender:
     """What one host process (or thread, on an interpreter without a GIL) knows of the VPs it signals."""
 
@@ -33,21 +29,27 @@ cdef class Sender:
     def signal_many(self, routes):
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
         cdef list items = routes if type(routes) is list else list(routes)
-        cdef uint16_t relids[BATCH]
-        cdef uint16_t flags[BATCH]
+        cdef uint16_t relids[2048]
+        cdef uint16_t flags[2048]
         cdef unsigned n = 0
         cdef uint64_t transitions = 0
-        cdef Route route
-        for item in items:
-            route = <Route?>item
-            if not route.live:
+        cdef Py_ssize_t i
+        cdef PyObject *item
+        cdef PyTypeObject *known = NULL
+        for i in range(len(items)):
+            # Borrowed: nothing here runs Python code before it raises, so the list keeps its items.
+            item = PyList_GET_ITEM(items, i)
+            if Py_TYPE(item) != known:
+                <Route?><object>item
+                known = Py_TYPE(item)
+            if not (<Route>item).live:
                 continue
-            if route.sender is not self:
-                raise UsageError(f"relid {route.relid} belongs to another link")
-            relids[n] = route.relid
-            flags[n] = route.flag
+            if <PyObject *>(<Route>item).sender != <PyObject *>self:
+                raise UsageError(f"relid {(<Route>item).relid} belongs to another link")
+            relids[n] = (<Route>item).relid
+            flags[n] = (<Route>item).flag
             n += 1
-            if n == BATCH:
+            if n == VMB_BATCH:
                 transitions += vmb_signal_many(&self.sender, relids, flags, n)
                 n = 0
         return transitions + vmb_signal_many(&self.sender, relids, flags, n)

@@ -228,8 +228,12 @@ cdef class Worker:
         if self.spin_skip:
             self.spin_skip -= 1
             return False
-        with nogil:
-            found = vmb_spin(self.worker.flags, self.spin_ns)
+        # The first looks keep the GIL: to let go of it and take it again costs more than the answer of a peer
+        # that is already on its way, and nobody else waits longer for it than one callback would make him.
+        found = vmb_look(self.worker.flags, VMB_SPIN_TURNS)
+        if not found:
+            with nogil:
+                found = vmb_spin(self.worker.flags, self.spin_ns)
         if found:
             self.spin_backoff = 0
             vmb_count(&self.worker.work.spins_won, 1)

@@ -88,14 +88,20 @@ static inline void vmb_wake(struct vmb_sender *s, uint32_t t)
     s->posts++;
 }
 
-/* Set `bits` of word `i` for the channels whose records target the same VP; the caller re-checks the targets. */
-static inline void vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint64_t bits)
+/* Set `bits` of word `i` of VP t's page; true unless the mistake that trusts another setter is seeded. */
+static inline int vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint64_t bits)
 {
     uint64_t old = VMB_OR("signal.set", &s->pages[t].flags[i], bits);
     s->transitions += (uint64_t)__builtin_popcountll(bits & ~old);
-    if (VMB_MUTANT(already_set_returns) && (old & bits) == bits)
-        return;
-    vmb_wake(s, t);
+    return !(VMB_MUTANT(already_set_returns) && (old & bits) == bits);
+}
+
+/* Set one bit and say whether it was 0. Written so that x86 makes it one `lock bts`, which takes the line once:
+ * the compare-and-swap loop behind a whole old word reads it first, a second transfer between the cores. */
+static inline int vmb_set_one(uint64_t *word, unsigned bit)
+{
+    const uint64_t mask = 1ull << bit;
+    return (VMB_OR("signal.set", word, mask) & mask) == 0;
 }
 
 /* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
@@ -107,7 +113,10 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
 
     s->signals++;
     while (t < s->vps) { /* VMB_NO_TARGET and anything out of range: no interrupt is wanted */
-        vmb_raise(s, t, flag / 64, VMB_BIT(flag));
+        int first = vmb_set_one(&s->pages[t].flags[flag / 64], flag & 63);
+        s->transitions += (uint64_t)first;
+        if (first || !VMB_MUTANT(already_set_returns))
+            vmb_wake(s, t);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t)
             break;
@@ -117,34 +126,53 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     return s->transitions != before;
 }
 
-/* Signal many channels: neighbours that share word and target share one fetch-or. Each channel still sees
- * target, or, idle, reload in this order. Returns how many bits went from 0 to 1. */
+/* Channels of one vmb_signal_many: the whole table fits. */
+#define VMB_BATCH VMB_FLAGS
+
+/* Set the bits of routes [i, n) that share a word, one fetch-or per target VP. Notes each route's target in
+ * `at`, adds the VPs to *woken, and returns the end of the run. */
+static inline unsigned vmb_raise_run(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
+                                     unsigned i, unsigned n, uint32_t *at, uint64_t *woken)
+{
+    uint64_t bits[VMB_MAX_VPS], touched = 0;
+    const unsigned word = flags[i] / 64u;
+
+    for (; i < n && flags[i] / 64u == word; i++) {
+        uint32_t t = at[i] = VMB_LOAD("signal.target", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST);
+        if (t >= s->vps)
+            continue;
+        bits[t] = (touched >> t & 1 ? bits[t] : 0) | VMB_BIT(flags[i]);
+        touched |= 1ull << t;
+    }
+    for (uint64_t rest = touched; rest; rest &= rest - 1) {
+        uint32_t t = (uint32_t)__builtin_ctzll(rest);
+        if (vmb_raise(s, t, word, bits[t]))
+            *woken |= 1ull << t;
+    }
+    return i;
+}
+
+/* Signal at most VMB_BATCH channels. Each still sees target, or, idle, reload in this order, but all bits are
+ * set before the first VP is woken: a VP that sleeps then wakes to the whole batch instead of to its first
+ * word. Returns how many bits went from 0 to 1. */
 static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
                                        unsigned n)
 {
-    uint64_t before = s->transitions;
+    uint64_t before = s->transitions, woken = 0;
+    uint32_t at[VMB_BATCH];
 
-    for (unsigned i = 0, end; i < n; i = end) {
-        uint32_t t = VMB_LOAD("signal.target", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST);
-        unsigned word = flags[i] / 64u;
-        uint64_t bits = VMB_BIT(flags[i]);
-
-        end = i + 1;
-        if (t >= s->vps) {
-            s->signals++;
+    s->signals += n;
+    for (unsigned i = 0; i < n;)
+        i = vmb_raise_run(s, relids, flags, i, n, at, &woken);
+    for (; woken; woken &= woken - 1)
+        vmb_wake(s, (uint32_t)__builtin_ctzll(woken));
+    for (unsigned i = 0; i < n; i++) {
+        if (at[i] >= s->vps ||
+            VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
             continue;
-        }
-        while (end < n && flags[end] / 64u == word &&
-               VMB_LOAD("signal.target", &s->table->record[relids[end]].target_vp, VMB_SEQ_CST) == t)
-            bits |= VMB_BIT(flags[end++]);
-        vmb_raise(s, t, word, bits);
-        s->signals += end - i;
-        for (unsigned k = i; k < end; k++)
-            if (VMB_LOAD("signal.reload", &s->table->record[relids[k]].target_vp, VMB_SEQ_CST) != t) {
-                s->moved++;
-                s->signals--; /* counted again there */
-                vmb_signal(s, relids[k], flags[k]);
-            }
+        s->moved++;
+        s->signals--; /* counted again there */
+        vmb_signal(s, relids[i], flags[i]);
     }
     return s->transitions - before;
 }
@@ -194,22 +222,34 @@ struct vmb_worker {
 
 typedef void (*vmb_callback)(void *context, uint32_t flag, uint64_t slot);
 
-/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
-static inline int vmb_spin(uint64_t *flags, int64_t span)
+/* Look at the page up to `turns` times. Returns 1 when something is pending. */
+static inline int vmb_look(uint64_t *flags, unsigned turns)
 {
-    int64_t until = vmb_now_ns() + span;
-
-    for (unsigned turn = 1;; turn++) {
-        if (vmb_any_pending(flags))
-            return 1;
-        if (turn % 16 == 0 && vmb_now_ns() > until)
-            return 0;
+    while (turns--) {
+        for (unsigned i = 0; i < VMB_WORDS; i++)
+            if (VMB_LOAD("look", &flags[i], VMB_SEQ_CST))
+                return 1;
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
 #elif defined(__aarch64__)
         __asm__ volatile("yield");
 #endif
     }
+    return 0;
+}
+
+#define VMB_SPIN_TURNS 16u /* looks between two readings of the clock, which costs as much as several looks */
+
+/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
+static inline int vmb_spin(uint64_t *flags, int64_t span)
+{
+    const int64_t until = vmb_now_ns() + span;
+
+    do {
+        if (vmb_look(flags, VMB_SPIN_TURNS))
+            return 1;
+    } while (vmb_now_ns() < until);
+    return 0;
 }
 
 /* A counter with one writer: a plain add that other processes may read at any time. */

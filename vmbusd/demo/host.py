@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -79,8 +79,9 @@ class _Reporter:
         self._host = host
         self._next = 0.0
 
-    def report(self, event: str, **more: Any) -> None:
-        line = msgspec.json.encode({"event": event, **self._host.statistics(), **more})
+    def report(self, event: str) -> None:
+        """One line: what happened, and the host's counters at that moment."""
+        line = msgspec.json.encode({"event": event, "link": self._host.link, **self._host.statistics()})
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 

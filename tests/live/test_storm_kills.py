@@ -1,0 +1,151 @@
+"""kill -9 in the middle of a storm: of a worker, a host, the daemon. What stays open loses nothing."""
+
+import gc
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.daemon import Daemon, daemon, eventually
+from vmbusd.demo.storm import Storm, storm
+
+CHANNELS = 64
+VPS = 3
+
+
+def callbacks(scene: Storm) -> int:
+    """Callbacks so far, as the cells have it."""
+    return scene.oracle.verdict().callbacks
+
+
+def let_pass(scene: Storm, count: int) -> None:
+    """Wait until `count` more callbacks have run."""
+    goal = callbacks(scene) + count
+    eventually(lambda: callbacks(scene) >= goal, f"{count} more callbacks")
+
+
+def judge(scene: Storm) -> None:
+    """Stop the hosts, let everything come to rest, and require exactly nothing lost."""
+    scene.stop_hosts()
+    scene.settle()
+    verdict = scene.oracle.verdict()
+    assert (verdict.lost, verdict.behind, verdict.overlaps, verdict.stale) == (0, [], 0, 0)
+    assert not scene.oracle.hung
+
+
+@pytest.mark.live
+def test_killed_workers_lose_nothing(runtime_dir: Path) -> None:
+    """kill -9 of a worker: its claims are freed, its taken bits come back, a new worker plays its VP."""
+    with (
+        daemon(runtime_dir, "--partition", f"storm:{VPS}") as running,
+        storm(runtime_dir, "storm", vps=VPS, channels=CHANNELS, host_processes=2) as scene,
+    ):
+        scene.start()
+        for victim in (0, 1, 2, 0, 1, 2):
+            let_pass(scene, 2000)
+            pid = scene.guest.statistics()["workers"]["pids"][victim]
+            os.kill(pid, signal.SIGKILL)
+            eventually(
+                lambda victim=victim, pid=pid: (
+                    scene.guest.statistics()["workers"]["pids"].get(victim, pid) != pid
+                ),
+                f"a new worker for VP {victim}",
+            )
+        let_pass(scene, 2000)
+        scene.stop_retargeting()
+        judge(scene)
+        assert running.process.poll() is None
+
+
+@pytest.mark.live
+def test_a_killed_host_takes_only_its_own_channels(runtime_dir: Path) -> None:
+    """kill -9 of a host rescinds its channels; every other channel goes on and loses nothing (case 177)."""
+    with (
+        daemon(runtime_dir, "--partition", f"storm:{VPS}"),
+        storm(runtime_dir, "storm", vps=VPS, channels=CHANNELS, host_processes=2) as scene,
+    ):
+        scene.start()
+        let_pass(scene, 5000)
+        doomed = scene.channels[0].host_link
+        lost = {channel.relid for channel in scene.channels if channel.host_link == doomed}
+        assert len(lost) == CHANNELS // 2
+        scene.stop_retargeting()
+        # Their ring memory goes with them: the oracle must not look at it any more.
+        scene.oracle.cells = [(relid, words) for relid, words in scene.oracle.cells if relid not in lost]
+        host = next(host for host in scene.hosts if host.latest["link"] == doomed)
+        host.process.kill()
+        eventually(
+            lambda: not {channel.relid for channel in scene.guest.channels} & lost, "its channels are gone"
+        )
+        let_pass(scene, 5000)
+        judge(scene)
+
+
+def storm_without_daemon(runtime_dir: Path, first: Daemon) -> list[str]:
+    """A storm whose daemon dies in the middle. Returns the names of the daemon's objects."""
+    with storm(runtime_dir, "storm", vps=VPS, channels=CHANNELS, host_processes=2) as scene:
+        scene.start(retarget=False)
+        let_pass(scene, 2000)
+        names = first.objects()
+        first.kill()
+        let_pass(scene, 20_000)
+        judge(scene)
+    return names
+
+
+@pytest.mark.live
+def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path) -> None:
+    """kill -9 of the daemon: callbacks go on to the last signal; the next start reclaims its objects."""
+    first = Daemon(runtime_dir, "--partition", f"storm:{VPS}").wait_ready()
+    try:
+        names = storm_without_daemon(runtime_dir, first)
+        # This process was a guest: what it still has mapped counts as a living peer.
+        gc.collect()
+        assert all(Path("/dev/shm", name).exists() for name in names)
+    finally:
+        first.process.kill()
+        first.process.wait()
+        first.log.unlink()
+
+    with daemon(runtime_dir, "--partition", f"storm:{VPS}") as second:
+        assert second.status("storm")["name"] == "storm"
+    assert not any(Path("/dev/shm", name).exists() for name in names)
+
+
+@pytest.mark.live
+def test_a_stopped_worker_holds_up_nobody_else(runtime_dir: Path) -> None:
+    """SIGSTOP of a worker: others go on; continued, it serves what waited, and nothing is lost."""
+    with (
+        daemon(runtime_dir, "--partition", f"storm:{VPS}"),
+        storm(runtime_dir, "storm", vps=VPS, channels=CHANNELS, host_processes=2) as scene,
+    ):
+        scene.start()
+        let_pass(scene, 2000)
+        pid = scene.guest.statistics()["workers"]["pids"][1]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            let_pass(scene, 20_000)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        let_pass(scene, 2000)
+        scene.stop_retargeting()
+        judge(scene)
+
+
+@pytest.mark.live
+def test_a_busy_worker_makes_next_to_no_system_calls(runtime_dir: Path) -> None:
+    """In a storm a worker waits less than once per 100 callbacks: it sleeps only when nothing is pending."""
+    with (
+        daemon(runtime_dir, "--partition", "storm:2"),
+        storm(runtime_dir, "storm", vps=2, channels=512, host_processes=2) as scene,
+    ):
+        scene.start()
+        let_pass(scene, 10_000)
+        before = scene.vp_totals()
+        time.sleep(1)
+        after = scene.vp_totals()
+        assert after["sleeps"] - before["sleeps"] < (after["callbacks"] - before["callbacks"]) / 100
+        scene.stop_retargeting()
+        judge(scene)

@@ -189,11 +189,8 @@ class Connection:
     def open_on(self, vp: int) -> list[Channel]:
         """The open channels whose interrupts go to `vp`."""
         with self._lock:
-            return [
-                channel
-                for relid, channel in self.channels.items()
-                if self._client.channels[relid].phase is Phase.OPEN and channel.target_vp == vp
-            ]
+            opened = [relid for relid, entry in self._client.channels.items() if entry.phase is Phase.OPEN]
+            return [self.channels[relid] for relid in opened if self.channels[relid].target_vp == vp]
 
     def statistics(self) -> dict[str, Any]:
         """Version, channels by phase, packets, refused messages by kind, guest memory, host links."""
@@ -269,7 +266,8 @@ class Connection:
     def _detach(self, action: actions.Detach) -> None:
         self._attached_callbacks.discard(action.relid)
         channel = self.channels[action.relid]
-        self.registry.unbind(channel.event_flag, channel.generation)
+        if channel.generation:
+            self.registry.unbind(channel.event_flag, channel.generation)
 
     def _watch(self, action: actions.Watch) -> None:
         self._watched.add(action.relid)

@@ -178,17 +178,22 @@ class Supervisor:
         self._selector.register(process.pidfd, selectors.EVENT_READ, ("end", process))
 
     def _run(self) -> None:
-        while not self._stopping:
-            for key, _ in self._selector.select():
-                if key.data is None:
-                    os.eventfd_read(self._wake)
-                    continue
-                what, process = key.data
-                if what == "end":
-                    self._on_end(process)
-                elif process.pidfd in self._selector.get_map():
-                    self._on_news(process)
-        self._end_all()
+        try:
+            while not self._stopping:
+                self._watch()
+        finally:
+            self._end_all()
+
+    def _watch(self) -> None:
+        for key, _ in self._selector.select():
+            if key.data is None:
+                os.eventfd_read(self._wake)
+                continue
+            what, process = key.data
+            if what == "end":
+                self._on_end(process)
+            elif process.pidfd in self._selector.get_map():
+                self._on_news(process)
 
     def _on_news(self, process: Process) -> None:
         for news in process.news():

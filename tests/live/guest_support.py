@@ -1,13 +1,19 @@
-"""A device and a storm of signals for the live guest tests."""
+"""A world for the live guest tests: daemon, host, devices, a storm of signals."""
 
 import threading
+from typing import Literal
 from uuid import UUID
 
-from guest_client import Channel
+from guest_client import Channel, Driver, Guest
 from host_client.channel import Channel as HostChannel
 from host_client.device import Device
+from host_client.host import Host
 from host_client.offer import Offer
+from tests.live.daemon import PATIENCE, Daemon
 from tests.live.guest_drivers import COUNTED, SEEN
+
+Mode = Literal["thread", "process"]
+MODES: tuple[Mode, ...] = ("thread", "process")
 
 
 class Signaller(Device):
@@ -83,3 +89,27 @@ class Storm:
     def all_seen(self) -> bool:
         """Whether every channel has caught up with the last thing produced, without another signal."""
         return all(seen(offer) == self.rounds for offer in self._offers)
+
+
+class World:
+    """A daemon with partition "demo" of 2 VPs, and a host on it."""
+
+    def __init__(self, running: Daemon, host: Host) -> None:
+        self.directory = running.runtime_dir
+        self.daemon = running
+        self.host = host
+
+    def offer(self, count: int = 1) -> list[Offer]:
+        return self.host.offer_many([Signaller() for _ in range(count)])
+
+    def guest(self, *drivers: Driver) -> Guest:
+        guest = Guest.attach("demo", runtime_dir=self.directory)
+        for driver in drivers:
+            guest.register(driver)
+        return guest
+
+
+def begin(guest: Guest, workers: Mode = "thread", vps: int | None = None) -> list[Channel]:
+    guest.start(workers=workers, vps=vps)
+    assert guest.wait_ready(PATIENCE)
+    return guest.channels

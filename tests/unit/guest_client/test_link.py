@@ -1,0 +1,206 @@
+"""The link's thread over a socket pair: nothing blocks, nothing leaks, every end is told once."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from guest_client.link import LinkThread
+from vmbusd.abi import link
+from vmbusd.abi.errors import LinkClosed, LinkLost, ObjectDead, ProtocolError, VmbusError
+from vmbusd.abi.link_socket import LinkSocket
+
+PATIENCE = 10.0
+MESSAGE = link.encode_message(b"message", where=1)
+
+
+class Attached(LinkSocket):
+    """A link without shared objects; `dead` makes it look truncated."""
+
+    dead = False
+
+    def check(self) -> None:
+        if self.dead:
+            raise ObjectDead("demo-ram was truncated")
+
+
+class Ends:
+    """Both ends of a link, ours served by a thread that writes down what it hears."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.theirs.settimeout(PATIENCE)
+        self.attached = Attached(ours, link.MAX_GUEST_PACKET)
+        self.packets: list[bytes] = []
+        self.reasons: list[VmbusError] = []
+        self.heard = threading.Semaphore(0)
+        self.idles = threading.Semaphore(0)
+        self.thread = self.make({})
+
+    def make(self, watch: dict[int, object]) -> LinkThread:
+        return LinkThread(
+            self.attached,  # type: ignore[arg-type]
+            name="test-link",
+            packet=self.on_packet,
+            ended=self.on_end,
+            idle=self.on_idle,
+            watch=watch,  # type: ignore[arg-type]
+        )
+
+    def on_packet(self, header: link.Header, packet: bytes) -> None:
+        if packet == MESSAGE[:-1] + b"!":
+            raise RuntimeError("the handler fails")
+        self.packets.append(packet)
+        self.heard.release()
+
+    def on_end(self, reason: VmbusError) -> None:
+        self.reasons.append(reason)
+        self.heard.release()
+
+    def on_idle(self) -> float:
+        self.idles.release()
+        return 60.0
+
+    def wait(self) -> None:
+        assert self.heard.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    made.thread.start()
+    yield made
+    made.thread.close()
+    made.attached.sock.close()
+    made.theirs.close()
+
+
+def test_packets_go_both_ways(ends: Ends) -> None:
+    """What is posted arrives in order, what is sent is handed on, and both are counted."""
+    for number in range(3):
+        ends.thread.post(link.encode_message(bytes([number]), where=1))
+        ends.theirs.send(MESSAGE)
+        ends.wait()
+
+    assert [ends.theirs.recv(4096)[-1] for _ in range(3)] == [0, 1, 2]
+    assert ends.packets == [MESSAGE] * 3
+    assert ends.thread.statistics() == {"received": 3, "sent": 3, "queued": 0}
+
+
+def test_a_peer_that_does_not_read_holds_nobody_up(ends: Ends) -> None:
+    """With the socket full, posting returns, receiving goes on, and all is sent in order later (case 311)."""
+    count = 3000
+    for number in range(count):
+        ends.thread.post(link.encode_message(number.to_bytes(4, "little"), where=1))
+    ends.theirs.send(MESSAGE)
+    ends.wait()
+
+    assert ends.packets == [MESSAGE]
+    assert ends.thread.statistics()["queued"] > 0
+    sent = [int.from_bytes(ends.theirs.recv(4096)[-4:], "little") for _ in range(count)]
+    assert sent == list(range(count))
+
+
+def test_waking_runs_idle(ends: Ends) -> None:
+    """`wake` makes the thread look around at once."""
+    assert ends.idles.acquire(timeout=PATIENCE)
+    ends.thread.wake()
+    assert ends.idles.acquire(timeout=PATIENCE)
+
+
+def test_descriptors_nobody_wants_are_closed(ends: Ends) -> None:
+    """A host link that another link of the process takes over leaves no descriptor here."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    reading, writing = os.pipe()
+    body = link.encode(
+        link.HostLink(0, 0, link.encode_grants([link.Grant(link.Object.HOST_PAGE, 0, 1, 4096)]))
+    )
+    socket.send_fds(ends.theirs, [body], [reading, writing])
+    os.close(reading)
+    os.close(writing)
+    ends.wait()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_farewell_ends_the_link_with_its_reason(ends: Ends) -> None:
+    """Bye is told as LinkClosed with the daemon's own words."""
+    ends.theirs.send(link.encode(link.Bye(link.Code.REMOVED, b"the partition is removed")))
+    ends.wait()
+
+    assert [type(reason) for reason in ends.reasons] == [LinkClosed]
+    assert str(ends.reasons[0]) == "the partition is removed"
+
+
+def test_the_death_of_the_daemon_is_told_and_the_rest_goes_on(ends: Ends) -> None:
+    """Without a farewell the reason is LinkLost, idle and wake go on, and posts go nowhere quietly."""
+    ends.theirs.close()
+    ends.wait()
+
+    assert [type(reason) for reason in ends.reasons] == [LinkLost]
+    ends.thread.post(MESSAGE)
+    while ends.idles.acquire(blocking=False):
+        pass
+    ends.thread.wake()
+    assert ends.idles.acquire(timeout=PATIENCE)
+    assert len(ends.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    ("packet", "kind"),
+    [(b"short", ProtocolError), (MESSAGE[:-1] + b"!", LinkClosed), (bytes(5000), ProtocolError)],
+)
+def test_what_cannot_be_handled_ends_the_link(ends: Ends, packet: bytes, kind: type[VmbusError]) -> None:
+    """A packet that is none, one too long, or a handler that fails: told once, and nothing hangs."""
+    ends.theirs.send(packet)
+    ends.wait()
+
+    assert [type(reason) for reason in ends.reasons] == [kind]
+
+
+def test_a_truncated_object_ends_the_link(ends: Ends) -> None:
+    """The mappings are looked at between packets; a dead one is told by name."""
+    ends.attached.dead = True
+    ends.thread.wake()
+    ends.wait()
+
+    assert str(ends.reasons[0]) == "demo-ram was truncated"
+
+
+def test_a_watched_descriptor_is_left_when_it_says_so() -> None:
+    """A descriptor is watched until its callback returns False, however readable it stays."""
+    ends = Ends()
+    reading, writing = os.pipe()
+    calls: list[bytes] = []
+
+    def heard() -> bool:
+        calls.append(os.read(reading, 1))
+        ends.heard.release()
+        return len(calls) < 2
+
+    thread = ends.make({reading: heard})
+    thread.start()
+    os.write(writing, b"abc")
+    ends.wait()
+    ends.wait()
+    ends.theirs.send(MESSAGE)
+    ends.wait()
+    thread.close()
+    ends.thread.close()
+
+    assert calls == [b"a", b"b"]
+    assert ends.reasons == []
+    for end in (ends.attached.sock, ends.theirs):
+        end.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_closing_twice_is_fine(ends: Ends) -> None:
+    """A link may be closed again, and woken after it."""
+    ends.thread.close()
+    ends.thread.close()
+    ends.thread.wake()
+    assert ends.reasons == []

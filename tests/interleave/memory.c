@@ -55,7 +55,7 @@ static void poke(void *address, unsigned size, uint64_t value)
         *(uint32_t *)address = (uint32_t)value;
 }
 
-/* ---- store buffers ----------------------------------------------------------------------------------------- */
+/* ---- store buffers ------------------------------------------------------------------------------------- */
 
 static void commit_first(struct coroutine *c)
 {
@@ -94,7 +94,7 @@ static void settle(const void *address)
     }
 }
 
-/* ---- the steps ------------------------------------------------------------------------------------------------- */
+/* ---- the steps ----------------------------------------------------------------------------------------- */
 
 static bool is_step(const void *address, bool changes)
 {

@@ -23,7 +23,7 @@ static struct model_state *s;
 static struct process_state *p;
 static unsigned self;
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory -------------------------------------------------------------------------------------------- */
 
 static void flush_one(struct process_state *of)
 {
@@ -75,7 +75,7 @@ static bool to(enum pc pc, const char *step)
     return true;
 }
 
-/* ---- scripts: hosts and the daemon ------------------------------------------------------------------------------- */
+/* ---- scripts: hosts and the daemon --------------------------------------------------------------------- */
 
 static void enter(const struct model *model)
 {
@@ -169,7 +169,7 @@ static bool script_step(const struct model *model)
     }
 }
 
-/* ---- workers ----------------------------------------------------------------------------------------------------- */
+/* ---- workers ------------------------------------------------------------------------------------------- */
 
 static bool next_channel(const struct model *model, const char *step)
 {
@@ -278,7 +278,7 @@ static bool worker_step(const struct model *model)
     }
 }
 
-/* ---- moves ------------------------------------------------------------------------------------------------------- */
+/* ---- moves --------------------------------------------------------------------------------------------- */
 
 void model_begin(const struct model *model, struct model_state *state)
 {

@@ -47,7 +47,8 @@ void program_at_rest(const struct program *program)
         if (!(arena.table.slot[flag] & VMB_SLOT_OPEN) || owed[flag] <= opened[flag] || worker_stopped)
             continue;
         if (served[flag] < owed[flag])
-            sched_violation("I1: the bit of channel %u, set at step %u, is followed by no callback", flag, owed[flag]);
+            sched_violation("I1: the bit of channel %u, set at step %u, is followed by no callback", flag,
+                            owed[flag]);
         if (arena.blocks[flag].claim)
             sched_violation("I4: the claim of channel %u is held for ever", flag);
     }

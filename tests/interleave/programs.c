@@ -7,7 +7,7 @@
  */
 #include "observe.h"
 
-/* ---- set-up: which words somebody writes ----------------------------------------------------------------------- */
+/* ---- set-up: which words somebody writes --------------------------------------------------------------- */
 
 static void one_vp(void)
 {
@@ -71,7 +71,7 @@ static void host_page(void)
     sched_track(&arena.host.idle, "host idle");
 }
 
-/* ---- bodies ------------------------------------------------------------------------------------------------------- */
+/* ---- bodies -------------------------------------------------------------------------------------------- */
 
 static void signal_from(unsigned h, uint32_t flag)
 {
@@ -235,7 +235,7 @@ static void host_waiter(void)
     }
 }
 
-/* ---- the list ------------------------------------------------------------------------------------------------------ */
+/* ---- the list ------------------------------------------------------------------------------------------ */
 
 const struct program programs[] = {
     {"sleep-wake", "one host signals three times, one worker sleeps and wakes", one_vp,

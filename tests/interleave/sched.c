@@ -50,7 +50,7 @@ void sched_record(const char *step, const void *address, uint64_t before, uint64
         end(CUT);
 }
 
-/* ---- who goes on --------------------------------------------------------------------------------------------- */
+/* ---- who goes on --------------------------------------------------------------------------------------- */
 
 static bool enabled(const struct coroutine *c)
 {
@@ -168,7 +168,7 @@ void sched_until(const char *what, bool (*condition)(void))
     current->state = READY;
 }
 
-/* ---- one execution ------------------------------------------------------------------------------------------------ */
+/* ---- one execution ------------------------------------------------------------------------------------- */
 
 /* A coroutine is made once; each execution begins it anew by jumping to the top of its stack. */
 static void coroutine_main(void)

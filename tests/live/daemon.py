@@ -163,8 +163,8 @@ def seqpacket(path: Path) -> socket.socket:
     return sock
 
 
-def as_user(uid: int, work: Callable[[], str]) -> str:
-    """What `work` returns in a child process that has become user `uid` for good (root needed).
+def as_user(uid: int | None, work: Callable[[], str]) -> str:
+    """What `work` returns in a child process that has become user `uid` for good (root needed), if given.
 
     Forked and never executing anything: an unprivileged user may not even reach the interpreter's files.
     """
@@ -173,9 +173,10 @@ def as_user(uid: int, work: Callable[[], str]) -> str:
     if pid == 0:
         text = "the child raised"
         try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            if uid is not None:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             text = work()
         except (OSError, ValueError, VmbusError) as error:
             text = f"{type(error).__name__}: {error}"

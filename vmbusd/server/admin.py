@@ -35,32 +35,42 @@ class AdminLink(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport
         self._ending = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.MAX_ADMIN_OUTPUT)
 
     def pause_writing(self) -> None:
-        """Our answers pile up: read no more requests until they are gone."""
+        """Our answers pile up: take no more requests until they are gone."""
+        self._paused = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if not self._ending:
+        self._paused = False
+        self._work()
+        if not self._paused and not self._ending:
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while not self._ending:
-            line, newline, rest = self._buffer.partition(b"\n")
-            if len(line) > limits.MAX_ADMIN_REQUEST:
+        self._work()
+
+    def _work(self) -> None:
+        """Answer the whole lines that are here, as long as the answers find room."""
+        at = 0
+        while not self._ending and not self._paused:
+            end = self._buffer.find(b"\n", at)
+            if (len(self._buffer) if end < 0 else end) - at > limits.MAX_ADMIN_REQUEST:
                 text = f"a request line has at most {limits.MAX_ADMIN_REQUEST} bytes"
                 self.end(Answer(ok=False, error=Error("bad-request", text)))
-                return
-            if not newline:
-                return
-            self._buffer = rest
-            if line.strip():
-                self._transport.write(requests.encode(self._answer(bytes(line))))
+            if end < 0:
+                break
+            line = bytes(self._buffer[at:end])
+            at = end + 1
+            if line.strip() and not self._ending:
+                self._transport.write(requests.encode(self._answer(line)))
+        del self._buffer[:at]
 
     def _answer(self, line: bytes) -> Answer:
         kind: Kind

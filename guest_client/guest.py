@@ -279,7 +279,8 @@ class Guest:
         if not isinstance(reason, LinkLost):
             self._fail(reason)
             return
-        log.warning("%s: %s; open channels go on without it", self.partition, reason)
+        # As text: an error in a kept log record would keep its frames, and by them our mappings.
+        log.warning("%s: %s; open channels go on without it", self.partition, str(reason))
         with self._probed:
             self._probed.notify_all()
 

@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -96,12 +95,14 @@ def storm_without_daemon(runtime_dir: Path, first: Daemon) -> list[str]:
 
 
 @pytest.mark.live
-def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path) -> None:
+def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     """kill -9 of the daemon: callbacks go on to the last signal; the next start reclaims its objects."""
     first = Daemon(runtime_dir, "--partition", f"storm:{VPS}").wait_ready()
     try:
         names = storm_without_daemon(runtime_dir, first)
-        # This process was a guest: what it still has mapped counts as a living peer.
+        # This process was a guest: what it still has mapped counts as a living peer, and a captured log record
+        # keeps an error, its frames and by them the guest.
+        caplog.clear()
         gc.collect()
         assert all(Path("/dev/shm", name).exists() for name in names)
     finally:
@@ -111,7 +112,7 @@ def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path) -> None:
 
     with daemon(runtime_dir, "--partition", f"storm:{VPS}") as second:
         assert second.status("storm")["name"] == "storm"
-    assert not any(Path("/dev/shm", name).exists() for name in names)
+    assert [name for name in names if Path("/dev/shm", name).exists()] == []
 
 
 @pytest.mark.live
@@ -135,17 +136,19 @@ def test_a_stopped_worker_holds_up_nobody_else(runtime_dir: Path) -> None:
 
 
 @pytest.mark.live
-def test_a_busy_worker_makes_next_to_no_system_calls(runtime_dir: Path) -> None:
-    """In a storm a worker waits less than once per 100 callbacks: it sleeps only when nothing is pending."""
+def test_a_busy_worker_sleeps_by_the_batch(runtime_dir: Path) -> None:
+    """In a storm of many channels a worker sleeps, its only system call, far less than once per callback."""
     with (
-        daemon(runtime_dir, "--partition", "storm:2"),
-        storm(runtime_dir, "storm", vps=2, channels=512, host_processes=2) as scene,
+        daemon(runtime_dir, "--partition", "storm:4"),
+        storm(runtime_dir, "storm", vps=4, channels=1024, host_processes=2) as scene,
     ):
         scene.start()
-        let_pass(scene, 10_000)
+        let_pass(scene, 50_000)
         before = scene.vp_totals()
-        time.sleep(1)
+        let_pass(scene, 500_000)
         after = scene.vp_totals()
-        assert after["sleeps"] - before["sleeps"] < (after["callbacks"] - before["callbacks"]) / 100
+        ran = after["callbacks"] - before["callbacks"]
+        # A sender that wakes a VP for each word it sets, instead of for its batch, makes it 5 in 100.
+        assert after["sleeps"] - before["sleeps"] < ran * 3 / 100
         scene.stop_retargeting()
         judge(scene)

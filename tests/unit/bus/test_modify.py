@@ -159,3 +159,11 @@ def test_a_vp_goes_offline_under_a_retarget(script: Script) -> None:
     script.vp_offline(0, 2)
 
     assert script.host(device_link.Retargeted(1, 1, 3, FAILURE))[0] == SetTarget(1, 2)
+
+
+def test_the_guest_leaves_under_a_retarget(script: Script) -> None:
+    """A late answer of the device is dropped; there is nobody to answer."""
+    script.guest(messages.ModifyChannel(1, 3))
+    script.guest(messages.Unload())
+
+    assert refusals(script.host(device_link.Retargeted(1, 1, 3, 0))) == ["stale answer"]

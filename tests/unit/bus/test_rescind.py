@@ -324,3 +324,14 @@ def test_unload_between_release_and_claim_of_a_reoffered_channel(script: Script)
     assert sent(script.guest(messages.Unload())) == []
 
     assert sent(script.claim_free()) == [messages.UnloadResponse()]
+
+
+def test_the_same_key_while_the_old_channel_drains(script: Script) -> None:
+    """After the release it is a new channel: offered at once, under another relid."""
+    script.opened()
+    script.host(REVOKE)
+    script.guest(RELEASED)
+
+    assert [offer.child_relid for offer in sent(script.offer()) if isinstance(offer, messages.Offer)] == [2]
+    assert script.claim_free() == [EmptySlot(1, 1)]
+    assert [view.relid for view in script.bus.channels()] == [2]

@@ -5,20 +5,33 @@
 
 from uuid import UUID
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.bus.script import CONTACT, FAILURE, VPS, Script, header, range_words
 from vmbusd.abi import device_link, gpadl, messages, wire
 from vmbusd.abi.layout import NO_TARGET
+from vmbusd.bus.channels import State
 
-RELIDS = st.integers(0, 5)
+RELIDS = st.sampled_from([1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 0])
+"""Mostly few channels, so that much happens to each."""
+SELDOM = st.sampled_from([False] * 4 + [True])
 HANDLES = st.integers(0, 2)
 VPS_NAMED = st.sampled_from([0, 1, 2, 3, 4, NO_TARGET])
 STATUSES = st.sampled_from([0, 0, 0, FAILURE])
 OFFER_IDS = st.integers(1, 4)
 MOST_LINKS = 6
+
+
+ENDS = [
+    CONTACT,
+    messages.InitiateContact(wire.V6_0, 0, 2, 0, 0, 0, 0),
+    messages.Unload(),
+    messages.RequestOffers(),
+    None,
+]
 
 
 def handle_of(relid: int, number: int) -> int:
@@ -36,19 +49,31 @@ class BusMachine(RuleBasedStateMachine):
         self.links_made = 2
         self.offline: set[int] = set()
 
+    @initialize(opened=st.integers(0, 3))
+    def begin(self, opened: int) -> None:
+        """Three channels of two hosts, a guest that knows them, and some of them open."""
+        for host, offer_id in ((0, 1), (0, 2), (1, 1)):
+            guid = UUID(int=host * 2 + offer_id)
+            self.script.host(device_link.Offer(offer_id, guid, guid), host)
+        self.connect()
+        for relid in range(1, opened + 1):
+            self.go_on(relid, 5)
+
     # Guest
 
-    @rule(
-        connection_id=st.sampled_from([1, 1, 4]), version=st.sampled_from([wire.V5_3, wire.V5_3, wire.V6_0])
-    )
-    def contact(self, connection_id: int, version: int) -> None:
-        self.script.guest(messages.InitiateContact(version, 0, 2, 0, 0, 0, 0), connection_id)
-
+    @precondition(lambda self: self.script.bus.state == "disconnected")
     @rule()
     def connect(self) -> None:
-        if self.script.bus.state == "disconnected":
-            self.script.guest(CONTACT)
+        self.script.guest(CONTACT)
         self.script.guest(messages.RequestOffers())
+
+    @rule(really=SELDOM, message=st.sampled_from(ENDS))
+    def end(self, really: bool, message: msgspec.Struct | None) -> None:
+        """The guest leaves, begins anew, or asks for what it has."""
+        if really and message is None:
+            self.script.guest_gone()
+        elif really and message is not None:
+            self.script.guest(message)
 
     @rule(relid=RELIDS, number=HANDLES, pages=st.sampled_from([1, 2, 4, 30]), parts=st.integers(1, 2))
     def create_gpadl(self, relid: int, number: int, pages: int, parts: int) -> None:
@@ -71,14 +96,46 @@ class BusMachine(RuleBasedStateMachine):
     def open(self, relid: int, number: int, vp: int, offset: int) -> None:
         self.script.guest(messages.Open(relid, 7, handle_of(relid, number), vp, offset, bytes(120)))
 
-    @rule(relid=RELIDS, vp=st.sampled_from([0, 1, NO_TARGET]), agree=st.booleans())
-    def open_well(self, relid: int, vp: int, agree: bool) -> None:
-        """The steps of a guest that does it right, so that most runs have open channels."""
-        self.create_gpadl(relid, 0, 4, 1)
-        self.answer_all(agree)
-        self.open(relid, 0, vp, 2)
-        if agree:
-            self.answer_all(True)
+    def go_on(self, relid: int, choice: int) -> None:
+        """What a guest might really do next with this channel, so that most runs have open channels."""
+        slot = self.script.table.get(relid)
+        state = State.REMOVED if slot is None or slot.state is None else State(slot.state)
+        ring = handle_of(relid, 0)
+        good_open = messages.Open(relid, 7, ring, choice % 2, 2, bytes(120))
+        match state, choice:
+            case State.CLOSED, 0:
+                self.release(relid)
+            case State.CLOSED, _:
+                self.create_gpadl(relid, 0, 4, 1)
+                self.answer_all(True)
+                self.script.guest(good_open)
+                if choice > 1:
+                    self.answer_all(True)
+            case State.OPEN, 0 | 1:
+                self.script.guest(messages.Close(relid))
+                self.script.guest(messages.GpadlTeardown(relid, ring))
+            case State.OPEN, 2 | 3:
+                self.script.guest(messages.GpadlTeardown(relid, ring))
+            case State.OPEN, 4:
+                self.script.guest(messages.Close(relid))
+            case State.OPEN, _:
+                self.modify(relid, choice % 4)
+            case State.CLOSING, 0 | 1 | 2:
+                self.script.guest(good_open)
+            case State.CLOSING | State.REVOKED | State.REOFFERED, 3 | 4:
+                self.release(relid)
+            case State.REVOKED, _:
+                self.script.guest(messages.GpadlTeardown(relid, ring))
+
+    @rule(relid=RELIDS, choices=st.lists(st.integers(0, 5), min_size=1, max_size=3))
+    def go_on_with_one(self, relid: int, choices: list[int]) -> None:
+        for choice in choices:
+            self.go_on(relid, choice)
+
+    @rule(choices=st.tuples(*[st.integers(0, 5)] * 3))
+    def go_on_with_three(self, choices: tuple[int, int, int]) -> None:
+        for relid, choice in enumerate(choices, 1):
+            self.go_on(relid, choice)
 
     @rule(relid=RELIDS)
     def close(self, relid: int) -> None:
@@ -91,14 +148,6 @@ class BusMachine(RuleBasedStateMachine):
     @rule(relid=RELIDS, vp=VPS_NAMED)
     def modify(self, relid: int, vp: int) -> None:
         self.script.guest(messages.ModifyChannel(relid, vp))
-
-    @rule()
-    def unload(self) -> None:
-        self.script.guest(messages.Unload())
-
-    @rule()
-    def guest_gone(self) -> None:
-        self.script.guest_gone()
 
     @rule(number=st.integers(0, 31), rest=st.binary(max_size=240), connection_id=st.integers(0, 5))
     def send_bytes(self, number: int, rest: bytes, connection_id: int) -> None:
@@ -113,11 +162,15 @@ class BusMachine(RuleBasedStateMachine):
         guid = UUID(int=interface)
         self.script.host(device_link.Offer(offer_id, guid, guid, subchannel_index=index), host)
 
-    @precondition(lambda self: self.script.links)
-    @rule(data=st.data(), offer_id=OFFER_IDS)
-    def revoke(self, data: st.DataObject, offer_id: int) -> None:
-        host = data.draw(st.sampled_from(sorted(self.script.links)))
+    @precondition(lambda self: self.script.offers)
+    @rule(data=st.data(), again=st.booleans())
+    def revoke(self, data: st.DataObject, again: bool) -> None:
+        host, offer_id = data.draw(st.sampled_from(sorted(self.script.offers)))
+        offer = self.script.offers[host, offer_id]
         self.script.host(device_link.Revoke(offer_id), host)
+        self.script.host(device_link.Revoke(offer_id), host)
+        if again:
+            self.script.host(offer, data.draw(st.sampled_from(sorted(self.script.links))))
 
     @precondition(lambda self: self.script.asked)
     @rule(data=st.data(), status=STATUSES)
@@ -145,14 +198,16 @@ class BusMachine(RuleBasedStateMachine):
         self.script.host(data.draw(st.sampled_from(answers)), host)
 
     @precondition(lambda self: self.script.links)
-    @rule(data=st.data())
-    def lose_host(self, data: st.DataObject) -> None:
-        self.script.host_gone(data.draw(st.sampled_from(sorted(self.script.links))))
+    @rule(data=st.data(), really=SELDOM)
+    def lose_host(self, data: st.DataObject, really: bool) -> None:
+        if really:
+            self.script.host_gone(data.draw(st.sampled_from(sorted(self.script.links))))
 
     @precondition(lambda self: self.script.links | self.script.ghosts)
-    @rule(data=st.data())
-    def kill_host(self, data: st.DataObject) -> None:
-        self.script.host_dead(data.draw(st.sampled_from(sorted(self.script.links | self.script.ghosts))))
+    @rule(data=st.data(), really=SELDOM)
+    def kill_host(self, data: st.DataObject, really: bool) -> None:
+        if really:
+            self.script.host_dead(data.draw(st.sampled_from(sorted(self.script.links | self.script.ghosts))))
 
     @precondition(lambda self: self.links_made < MOST_LINKS)
     @rule()
@@ -253,7 +308,7 @@ class BusMachine(RuleBasedStateMachine):
 
 TestBus = BusMachine.TestCase
 TestBus.settings = settings(
-    max_examples=150,
+    max_examples=300,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -82,7 +82,7 @@ class Carrier:
             self._partition.objects.reserve_block(effect.flag)
         except ResourceError as error:
             if (host := self._partition.hosts.get(effect.host)) is not None:
-                host.undo(effect, str(error))
+                host.take_back(effect, str(error))
         self._partition.memory.fill(effect)
 
     def _close_slot(self, effect: effects.CloseSlot) -> None:

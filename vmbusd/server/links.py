@@ -16,7 +16,6 @@ from structlog.typing import FilteringBoundLogger
 from vmbusd.abi import device_link, link
 from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Code, Kind, Role
-from vmbusd.abi.messages import UNSUCCESSFUL
 from vmbusd.bus.effects import FillSlot
 from vmbusd.server.limits import READ_BURST
 from vmbusd.server.log import Once
@@ -202,8 +201,6 @@ class HostLink(Attached):
         super().__init__(partition, wire, peer, log)
         self.number = number
         self._offers: dict[OfferKey, int] = {}
-        self._undone: dict[int, str] = {}
-        self._never_offered: set[int] = set()
         self._orderly = False
         self._alive = True
 
@@ -223,27 +220,16 @@ class HostLink(Attached):
         self.partition.feed(self, self.partition.bus.host_message, self.number, message)
 
     def tell(self, message: device_link.ToHost) -> None:
-        """Send a device message, corrected for offers that had to be undone for lack of memory."""
-        if isinstance(message, device_link.OfferResult):
-            text = self._undone.pop(message.offer_id, None)
-            if text is not None and not message.status:
-                self._never_offered.add(message.offer_id)
-                message = device_link.OfferResult(message.offer_id, UNSUCCESSFUL, text.encode())
-        elif isinstance(message, device_link.Revoked):
-            self._undone.pop(message.offer_id, None)
+        """Send a device message."""
+        if isinstance(message, device_link.Revoked):
             self._offers = {key: known for key, known in self._offers.items() if known != message.offer_id}
-            if message.offer_id in self._never_offered:
-                # The offer was answered with a failure: for the host there is nothing to revoke.
-                self._never_offered.discard(message.offer_id)
-                return
         self.transmit(device_link.encode(message, sequence=self.next_sequence()))
 
-    def undo(self, effect: FillSlot, reason: str) -> None:
-        """There is no memory for this channel's block: take the offer back in the host's name."""
+    def take_back(self, effect: FillSlot, reason: str) -> None:
+        """There is no memory for this channel's block: revoke its offer in the host's name."""
         offer_id = self._offers.get((effect.interface_id, effect.instance_id, effect.subchannel_index))
-        if offer_id is not None and offer_id not in self._undone:
+        if offer_id is not None:
             self.refuse("no memory", reason)
-            self._undone[offer_id] = reason
             self.partition.feed(
                 self, self.partition.bus.host_message, self.number, device_link.Revoke(offer_id)
             )

@@ -14,11 +14,24 @@ from vmbusd.ctl.client import AdminClient
 from vmbusd.server import config, requests
 
 
+def _add_common(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+    """Options that may stand before and after the command: only the first place has defaults."""
+    parser.add_argument(
+        "--runtime-dir", metavar="DIR", default=default, help="the daemon's runtime directory"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False if default is None else default,
+        help="print the daemon's answer as JSON",
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--runtime-dir", metavar="DIR", help="the daemon's runtime directory")
-    common.add_argument("--json", action="store_true", help="print the daemon's answer as JSON")
+    _add_common(common)
     parser = argparse.ArgumentParser(prog="vmbusctl", description="Looks after a running vmbusd.")
+    _add_common(parser, default=None)
     parser.add_argument("--version", action="version", version=f"vmbusctl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("status", parents=[common], help="the daemon, its partitions, their VPs and links")

@@ -208,6 +208,7 @@ class Script:
                     slot = self.table[flag]
                     assert not slot.open, f"flag {flag} is open"
                     assert flag not in self.watched, f"flag {flag} opened before its claim was free"
+                    assert slot.device is None, f"flag {flag} opened while a host has it open"
                     assert generation > self.generations[flag], f"generation of flag {flag} came back"
                     assert slot.target is not None
                     slot.open = self.generations[flag] = generation
@@ -221,6 +222,7 @@ class Script:
                     slot = self.table.pop(flag)
                     assert not slot.open, f"flag {flag} emptied while open"
                     assert flag not in self.watched, f"flag {flag} emptied before its claim was free"
+                    assert slot.device is None, f"flag {flag} emptied while a host may signal it"
                 case SetState(relid=relid, state=state):
                     self.table[relid].state = state
                 case AskHost(host=host, message=message):

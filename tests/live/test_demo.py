@@ -83,7 +83,7 @@ def mutant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.live
 @pytest.mark.build
 def test_a_sleep_without_its_second_look_hangs_the_channel(mutant: Path) -> None:
-    """Without the look between the announcement and the wait, a credit-mode channel is soon hung, and named."""
+    """Without the look between announcement and wait, a credit-mode channel is soon hung, and named."""
     status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1", root=mutant)
 
     assert (status, result["hung"], result["hung_relids"]) == (1, 1, [1]), errors

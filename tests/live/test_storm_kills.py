@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def judge(scene: Storm) -> None:
     assert not scene.oracle.hung
 
 
+def replaced(scene: Storm, vp: int, pid: int) -> bool:
+    """Whether another process than `pid` plays the VP."""
+    pids: dict[int, int] = scene.guest.statistics()["workers"]["pids"]
+    return pids.get(vp, pid) != pid
+
+
 @pytest.mark.live
 def test_killed_workers_lose_nothing(runtime_dir: Path) -> None:
     """kill -9 of a worker: its claims are freed, its taken bits come back, a new worker plays its VP."""
@@ -46,12 +53,7 @@ def test_killed_workers_lose_nothing(runtime_dir: Path) -> None:
             let_pass(scene, 2000)
             pid = scene.guest.statistics()["workers"]["pids"][victim]
             os.kill(pid, signal.SIGKILL)
-            eventually(
-                lambda victim=victim, pid=pid: (
-                    scene.guest.statistics()["workers"]["pids"].get(victim, pid) != pid
-                ),
-                f"a new worker for VP {victim}",
-            )
+            eventually(partial(replaced, scene, victim, pid), f"a new worker for VP {victim}")
         let_pass(scene, 2000)
         scene.stop_retargeting()
         judge(scene)
@@ -100,8 +102,8 @@ def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path, caplog: pyte
     first = Daemon(runtime_dir, "--partition", f"storm:{VPS}").wait_ready()
     try:
         names = storm_without_daemon(runtime_dir, first)
-        # This process was a guest: what it still has mapped counts as a living peer, and a captured log record
-        # keeps an error, its frames and by them the guest.
+        # This process was a guest: what it still has mapped counts as a living peer, and a captured log
+        # record keeps an error, its frames and by them the guest.
         caplog.clear()
         gc.collect()
         assert all(Path("/dev/shm", name).exists() for name in names)

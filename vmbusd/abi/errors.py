@@ -38,7 +38,7 @@ class LinkClosed(VmbusError):
 
 
 class LinkLost(LinkClosed):
-    """The link ended without a farewell: the daemon died. Shared memory, and so the data path, still works."""
+    """The link ended without a farewell: the daemon died. Shared memory, so the data path, still works."""
 
 
 class ChannelGone(VmbusError):

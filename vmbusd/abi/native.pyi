@@ -211,7 +211,7 @@ class Worker:
     def dispatch(self) -> int:
         """One drain of the page: calls what is bound. Returns the number of bits seen.
 
-        Raises UsageError from a callback, or while another thread dispatches or runs this worker; else as `run`.
+        Raises UsageError from a callback or while another thread dispatches or runs this worker; or as `run`.
         """
     def run(self) -> None:
         """Serve until `stop` and until a drain found nothing, or a few passes later.

@@ -12,6 +12,7 @@ from vmbusd.abi import device_link, gpadl, layout, link
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Object
 from vmbusd.abi.messages import UNSUCCESSFUL
+from vmbusd.abi.native import TableWriter
 from vmbusd.bus import effects
 from vmbusd.server.links import Attached
 
@@ -23,19 +24,22 @@ class Carrier:
     """The hands of one partition's bus."""
 
     def __init__(self, partition: "Partition") -> None:
-        table = partition.memory.table
         self._partition = partition
         self._methods: dict[type, Callable[[Any], None]] = {
             effects.SendToGuest: self._send_to_guest,
             effects.AskHost: self._ask_host,
             effects.FillSlot: self._fill_slot,
-            effects.SetTarget: lambda effect: table.set_target(effect.relid, effect.vp),
-            effects.OpenSlot: lambda effect: table.open(effect.flag, effect.relid, effect.generation),
+            effects.SetTarget: lambda effect: self._table.set_target(effect.relid, effect.vp),
+            effects.OpenSlot: lambda effect: self._table.open(effect.flag, effect.relid, effect.generation),
             effects.CloseSlot: self._close_slot,
-            effects.EmptySlot: lambda effect: table.empty(effect.flag, effect.relid),
-            effects.SetState: lambda effect: table.set_state(effect.relid, effect.state),
+            effects.EmptySlot: lambda effect: self._table.empty(effect.flag, effect.relid),
+            effects.SetState: lambda effect: self._table.set_state(effect.relid, effect.state),
             effects.Disconnected: lambda _: partition.log.info("guest disconnected"),
         }
+
+    @property
+    def _table(self) -> TableWriter:
+        return self._partition.memory.table
 
     def carry_out(self, effect: effects.Effect, source: Attached | None) -> None:
         """Do it; `source` is the link whose input led to it."""

@@ -9,7 +9,6 @@ signal-protocol.md, "Close, rescind, release, reuse".
 import asyncio
 from collections.abc import Callable
 
-from vmbusd.abi import native
 from vmbusd.server import limits
 
 
@@ -19,12 +18,13 @@ class Closing:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        blocks: native.Blocks,
+        settle: Callable[[int], bool],
         completed: Callable[[int, int], None],
     ) -> None:
-        """`completed(flag, generation)` is called exactly once for each `add`."""
+        """`settle(flag)` looks at the claim once and cleans the block if it is free; then
+        `completed(flag, generation)` is called, exactly once for each `add`."""
         self._loop = loop
-        self._blocks = blocks
+        self._settle = settle
         self._completed = completed
         self._waiting: set[tuple[int, int]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -42,9 +42,8 @@ class Closing:
         self._schedule()
 
     def _is_completed(self, flag: int, generation: int) -> bool:
-        if not self._blocks.is_free(flag):
+        if not self._settle(flag):
             return False
-        self._blocks.clear(flag)
         self._completed(flag, generation)
         return True
 

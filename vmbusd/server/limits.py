@@ -16,7 +16,7 @@ MAX_LINKS: Final = 4096
 MAX_ADMIN_LINKS: Final = 64
 """Admin connections at a time: people and scripts, not a data path."""
 MAX_PARTITIONS: Final = 1024
-"""Partitions of one daemon; each needs at least six descriptors and 360 KiB of /dev/shm."""
+"""Partitions of one daemon; each needs at least a dozen descriptors and 360 KiB of /dev/shm."""
 MAX_HOST_LINKS: Final = 64
 """Host links of one partition: with 64 VPs a welcome then carries 5 + 64 + 128 of at most 253 descriptors."""
 MAX_QUEUE_BYTES: Final = 16 << 20

@@ -4,6 +4,7 @@ Only what the daemon itself has to touch is mapped: not guest memory, not a host
 (a peer truncated the object) leaves zeros and a dead guard; `trouble` tells, and the partition ends.
 """
 
+import contextlib
 import mmap
 from typing import Final
 
@@ -20,7 +21,8 @@ EPOCH: Final = 1
 class Memory:
     """Mappings and native views of one ObjectSet.
 
-    Attributes: `table`, `blocks`, `vpwork`: the native core's views; `doorbells`: one per VP.
+    Attributes: `table`, `blocks`, `vpwork`: the native core's views; `doorbells`: one per VP; `event_pages`,
+    `vpwork_pages`, `guest_pages`: the mappings below them.
     """
 
     def __init__(self, objects: ObjectSet, *, partition: str, vps: int, ram_size: int) -> None:
@@ -30,13 +32,14 @@ class Memory:
         self.epoch = EPOCH
         self.ram_size = ram_size
         self._guards: list[native.Guard] = []
+        self._mappings: list[mmap.mmap] = []
         self._table = self._map(objects[Object.TABLE, 0])
-        self._events = self._map(objects[Object.EVENTS, 0])
-        self._vpwork = self._map(objects[Object.VPWORK, 0])
-        self._guest = self._map(objects[Object.GUEST, 0])
+        self.event_pages = self._map(objects[Object.EVENTS, 0])
+        self.vpwork_pages = self._map(objects[Object.VPWORK, 0])
+        self.guest_pages = self._map(objects[Object.GUEST, 0])
         self.table = native.TableWriter(self._table)
-        self.blocks = native.Blocks(self._guest)
-        self.vpwork = native.VpWork(self._vpwork, vps)
+        self.blocks = native.Blocks(self.guest_pages)
+        self.vpwork = native.VpWork(self.vpwork_pages, vps)
         self.doorbells = [self._doorbell(vp) for vp in range(vps)]
         self.table.format(vps=vps, epoch=self.epoch, ram_size=ram_size, partition=partition)
 
@@ -45,6 +48,7 @@ class Memory:
             mapping = mmap.mmap(made.fd, made.size)
         except OSError as error:
             raise ResourceError(f"{made.path}: cannot be mapped: {error.strerror}") from error
+        self._mappings.append(mapping)
         self._guards.append(native.Guard(mapping, str(made.path)))
         return mapping
 
@@ -92,21 +96,28 @@ class Memory:
             subchannel_index=effect.subchannel_index,
         )
 
+    def settle(self, flag: int) -> bool:
+        """Whether the claim of a flag that was closed is seen free; what the close leaves is clean then."""
+        if not self.blocks.is_free(flag):
+            return False
+        self.blocks.clear(flag)
+        return True
+
     # -- hand-overs ----------------------------------------------------------------------------------------
 
     def recover(self, vp: int) -> tuple[int, int]:
         """(claims freed, bits put back) of a VP whose process is known to be dead."""
         return native.recover(
-            vp, table=self._table, events=self._events, vpwork=self._vpwork, blocks=self._guest
+            vp, table=self._table, events=self.event_pages, vpwork=self.vpwork_pages, blocks=self.guest_pages
         )
 
     def sweep(self, vp: int, live: int) -> int:
         """Hand the bits of a VP without worker to `live`; returns how many."""
-        return native.sweep(vp, live, events=self._events, doorbell=self.doorbells[live])
+        return native.sweep(vp, live, events=self.event_pages, doorbell=self.doorbells[live])
 
     def pending(self, vp: int) -> int:
         """Bits set on a VP's page."""
-        return native.pending_count(self._events, vp)
+        return native.pending_count(self.event_pages, vp)
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 
@@ -115,9 +126,15 @@ class Memory:
         return next((guard.name for guard in self._guards if guard.dead), None)
 
     def close(self) -> None:
-        """Let go of everything mapped; nothing may be called any more."""
+        """Unmap everything; nothing may be called any more."""
         for guard in self._guards:
             guard.release()
+        self.doorbells.clear()
+        del self.table, self.blocks, self.vpwork
+        for mapping in self._mappings:
+            # Somebody may still hold a view, in a traceback for example: then it goes with that view.
+            with contextlib.suppress(BufferError):
+                mapping.close()
 
 
 def encode_grants(granted: list[tuple[SharedObject, bool]]) -> bytes:

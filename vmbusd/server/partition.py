@@ -63,7 +63,7 @@ class Partition:
             raise
         self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE)
         self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
-        self.closing = Closing(loop, self.memory.blocks, self._claim_is_free)
+        self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.control: GuestControl | None = None
         self.workers: set[Worker] = set()
         self.hosts: dict[int, HostLink] = {}

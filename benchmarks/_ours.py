@@ -26,10 +26,14 @@ def ping_pong(worlds: tuple[World, World], cores: tuple[int, int], seconds: floa
     def answer() -> None:
         worker = _side(second, first, spin)
         at_stop(worker.stop)
+        second.notes.store(0, 1)
         worker.run()
 
+    second.notes.store(0, 0)
     with peer(answer, cores) as stop:
         worker = _side(first, second, spin)
+        while not second.notes.load(0):
+            time.sleep(PACE)
         before = worker.statistics()["callbacks"]
         first.route().signal()
         with after(seconds, worker.stop):

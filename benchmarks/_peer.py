@@ -48,9 +48,12 @@ def peer(body: Callable[[], object], cores: tuple[int, int]) -> Iterator[Callabl
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    # A child that is told to end before it can hear it hears it later: see at_stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     child = os.fork()
     if child == 0:
         _be_the_child(body, cores[1])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     before = signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(LIMIT)
     try:
@@ -71,6 +74,7 @@ def peer(body: Callable[[], object], cores: tuple[int, int]) -> Iterator[Callabl
 def at_stop(action: Callable[[], object]) -> None:
     """Calls `action`, from a signal handler, when the other side asks this process to end."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: action())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 @contextmanager

@@ -23,6 +23,8 @@ ROUNDS = 15
 QUICK_ROUNDS = 3
 # What --quick divides the turns of every measurement by.
 QUICK = 10
+# Milliseconds of each ping-pong, ours and the floors': both lose the same to other processes.
+SPAN = 40
 COUNTS = (1, 64, 2047)
 TITLES = {
     "floor": "C, built from the same headers",
@@ -43,6 +45,8 @@ class Suite:
         self.two = two
         self.one = (two[1], two[1])
         self.less = less
+        # A tenth of it would be shorter than one turn of the other processes of a busy core.
+        self.span = SPAN // 2 if less > 1 else SPAN
         self.worlds = {count: World(count) for count in COUNTS}
         self.pair = (World(), World())
         self.measures: list[tuple[tuple[Row, ...], Callable[[], Result]]] = []
@@ -84,13 +88,13 @@ class Suite:
         self.measures.append((rows, lambda: _ours.wake(self.worlds[1], cores, turns, spin)))
 
     def _ping(self, cores: Cores, spin: float) -> Callable[[], Result]:
-        return lambda: _ours.ping_pong(self.pair, cores, 0.04 / self.less**0.5, spin)
+        return lambda: _ours.ping_pong(self.pair, cores, self.span / 1000, spin)
 
     def _wakes(self, key: str, where: str, cores: Cores, turns: int, slow: int) -> None:
         """Waiting that blocks: the semaphore in C, ours, and Python's other ways."""
         many, few = self._turns(turns), self._turns(slow)
         floor = self._floor(
-            f"semaphore.{key}", f"semaphore ping-pong, {where}", WAY, "semaphore", *cores, many
+            f"semaphore.{key}", f"semaphore ping-pong, {where}", WAY, "semaphore", *cores, self.span
         )
         goal = Goal(1.6) if key == "one" else None
         self._add(f"ours.ping.{key}", f"ping-pong, {where}", WAY, self._ping(cores, 0), floor, goal)
@@ -110,9 +114,7 @@ class Suite:
 
     def _spins(self) -> None:
         """Waiting that spins first, on two cores."""
-        floor = self._floor(
-            "line", "cache-line ping-pong, two cores", WAY, "line", *self.two, self._turns(50000)
-        )
+        floor = self._floor("line", "cache-line ping-pong, two cores", WAY, "line", *self.two, self.span)
         ping = self._ping(self.two, _ours.SPIN)
         self._add("ours.ping.spin", "ping-pong, two cores, spin", WAY, ping, floor, Goal(3))
         self._wake("spin", "wake to callback, two cores, spin", floor, self.two, 1000, _ours.SPIN)

@@ -2,8 +2,8 @@
 /*
  * The floors: what C can do on this machine with the same headers, no Python anywhere.
  *
- *   floors semaphore CORE CORE N   two processes, two sem_t, each waits for the other:   ns one way
- *   floors line CORE CORE N        two processes spin on one cache line:                 ns one way
+ *   floors semaphore CORE CORE MS  two processes, two sem_t, each waits for the other:   ns one way
+ *   floors line CORE CORE MS       two processes spin on one cache line:                 ns one way
  *   floors take CORE FLAGS N       one fetch-or per word, then vmb_take:                 ns per id
  *   floors ids CORE FLAGS N        vmb_signal_many, then vmb_take:                       ns per id
  *   floors callbacks CORE FLAGS N  vmb_signal_many, then vmb_drain (taken, claim, slot,
@@ -57,58 +57,73 @@ static void relax(void)
 #endif
 }
 
-/* The first side starts, the second answers; one way is half a round trip. */
-static void semaphores(char *words, int second, long n)
+/* Two processes, a cache line for each thing they share. */
+struct table_tennis {
+    _Alignas(CACHE_LINE) uint64_t word;
+    _Alignas(CACHE_LINE) sem_t semaphore[2][CACHE_LINE / sizeof(sem_t)];
+    _Alignas(CACHE_LINE) int over; /* set before the last ball */
+};
+
+static void by_semaphore(struct table_tennis *t, int second, uint64_t trip)
 {
-    sem_t *mine = (sem_t *)(words + second * CACHE_LINE), *theirs = (sem_t *)(words + !second * CACHE_LINE);
-    for (long i = 0; i < n; i++) {
-        if (!second)
-            sem_post(theirs);
-        while (sem_wait(mine))
-            ;
-        if (second)
-            sem_post(theirs);
-    }
+    if (!second)
+        sem_post(t->semaphore[1]);
+    while (sem_wait(t->semaphore[second]))
+        ;
+    if (second)
+        sem_post(t->semaphore[0]);
+    (void)trip;
 }
 
-static void line(char *words, int second, long n)
+static void by_line(struct table_tennis *t, int second, uint64_t trip)
 {
-    uint64_t *word = (uint64_t *)words;
-    for (uint64_t i = 0; i < (uint64_t)n; i++) {
-        if (!second)
-            __atomic_store_n(word, 2 * i + 1, __ATOMIC_RELEASE);
-        while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 2 * i + (second ? 1 : 2))
-            relax();
-        if (second)
-            __atomic_store_n(word, 2 * i + 2, __ATOMIC_RELEASE);
-    }
+    if (!second)
+        __atomic_store_n(&t->word, 2 * trip + 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&t->word, __ATOMIC_ACQUIRE) != 2 * trip + (second ? 1 : 2))
+        relax();
+    if (second)
+        __atomic_store_n(&t->word, 2 * trip + 2, __ATOMIC_RELEASE);
 }
 
-/* Two processes on their cores; a tenth of the round trips first, unmeasured, so that both surely run. */
-static double ping_pong(void (*side)(char *, int, long), int first_core, int second_core, long n)
+#define WARM_UP 100u   /* unmeasured round trips, after which both sides surely run */
+#define CLOCK_EVERY 32u /* round trips between two readings of the clock */
+
+/* Measured for a time, not for a number of trips: what other processes take away then weighs the same here and
+ * in the measurements that are compared with it. Returns ns one way, half a round trip. */
+static double ping_pong(void (*trip)(struct table_tennis *, int, uint64_t), int first, int second, long ms)
 {
-    char *words = shared(VMB_PAGE);
+    struct table_tennis *t = shared(sizeof *t);
     for (unsigned i = 0; i < 2; i++)
-        if (side == semaphores && sem_init((sem_t *)(words + i * CACHE_LINE), 1, 0))
+        if (sem_init(t->semaphore[i], 1, 0))
             fail("sem_init");
     pid_t child = fork();
     if (child < 0)
         fail("fork");
-    pin(child ? first_core : second_core);
-    if (!child)
+    pin(child ? first : second);
+    if (!child) {
         alarm(LIMIT); /* a fork inherits no alarm */
-    side(words, !child, n / 10 + 1);
-    if (side == line)
-        words += 2 * CACHE_LINE; /* its numbers begin again: a fresh line */
-    int64_t begun = vmb_now_ns();
-    side(words, !child, n);
-    int64_t spent = vmb_now_ns() - begun;
-    if (!child)
+        for (uint64_t n = 0; !__atomic_load_n(&t->over, __ATOMIC_ACQUIRE); n++)
+            trip(t, 1, n);
         _exit(0);
+    }
+    uint64_t n = 0;
+    while (n < WARM_UP)
+        trip(t, 0, n++);
+    int64_t begun = vmb_now_ns(), now = begun;
+    do {
+        for (unsigned i = 0; i < CLOCK_EVERY; i++)
+            trip(t, 0, n++);
+        now = vmb_now_ns();
+    } while (now - begun < ms * 1000000);
+    double spent = (double)(now - begun) / (double)(n - WARM_UP) / 2;
+    __atomic_store_n(&t->over, 1, __ATOMIC_RELEASE);
+    /* The other side has seen the end already, or waits for this last ball, of either kind. */
+    sem_post(t->semaphore[1]);
+    __atomic_store_n(&t->word, 2 * n + 1, __ATOMIC_RELEASE);
     int status;
     if (waitpid(child, &status, 0) < 0 || status)
         fail("the other side");
-    return (double)spent / (double)n / 2;
+    return spent;
 }
 
 static uint64_t delivered;
@@ -176,16 +191,16 @@ int main(int argc, char **argv)
 {
     static const char *const modes[] = {"take", "ids", "callbacks"};
     if (argc != 5) {
-        fprintf(stderr, "usage: floors semaphore|line CORE CORE N | take|ids|callbacks CORE FLAGS N\n");
+        fprintf(stderr, "usage: floors semaphore|line CORE CORE MS | take|ids|callbacks CORE FLAGS N\n");
         return 2;
     }
     int first = atoi(argv[2]), second = atoi(argv[3]);
     long n = atol(argv[4]);
     alarm(LIMIT);
     if (!strcmp(argv[1], "semaphore"))
-        return printf("%.3f\n", ping_pong(semaphores, first, second, n)) < 0;
+        return printf("%.3f\n", ping_pong(by_semaphore, first, second, n)) < 0;
     if (!strcmp(argv[1], "line"))
-        return printf("%.3f\n", ping_pong(line, first, second, n)) < 0;
+        return printf("%.3f\n", ping_pong(by_line, first, second, n)) < 0;
     pin(first);
     for (enum how how = TAKE; how <= CALLBACKS; how++)
         if (!strcmp(argv[1], modes[how]) && second >= 1 && second < (int)VMB_FLAGS)

@@ -20,7 +20,7 @@ from guest_client import driver as drivers
 from guest_client.channel import Channel, Space, log_failure
 from guest_client.driver import Driver, DriverName
 from guest_client.worker import Service, VpWorker, admit
-from vmbusd.abi.errors import LinkClosed
+from vmbusd.abi.errors import LinkClosed, VmbusError
 from vmbusd.abi.native import Registry
 
 log = logging.getLogger("guest_client.process")
@@ -152,7 +152,9 @@ def main() -> int:
             serve(orders, lines, stopping)
     except Exception as error:
         orders.tell({"error": f"{error}", "kind": type(error).__name__})
-        log.exception("VP %s cannot be served", lines[0]["vp"])
+        # Our own errors say all there is to know; only a mistake needs its place.
+        trace = not isinstance(error, VmbusError)
+        log.error("VP %s cannot be served: %s", lines[0]["vp"], error, exc_info=trace)
         return 1
     return 0
 

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
 
 from host_client import Channel, Device, Host
+from vmbusd.abi.errors import VmbusError
 from vmbusd.abi.native import Words
 from vmbusd.demo import cell
 from vmbusd.demo.driver import STORM_INTERFACE
@@ -98,8 +100,38 @@ def _follow(commands: dict[str, threading.Event]) -> None:
     for line in sys.stdin:
         if line.strip() in commands:
             commands[line.strip()].set()
-    for name in ("start", "stop", "quit"):
-        commands[name].set()
+    _give_all(commands)
+
+
+def _give_all(commands: dict[str, threading.Event]) -> None:
+    for command in commands.values():
+        command.set()
+
+
+def _serve(host: Host, channels: int, commands: dict[str, threading.Event]) -> None:
+    """Offer, follow the commands, leave. Raises why the link ended, if it did; the storm is over then."""
+    with ThreadPoolExecutor(1, "link") as threads:
+        serving = threads.submit(host.run)
+        serving.add_done_callback(lambda _: _give_all(commands))
+        try:
+            _storm(host, channels, commands)
+        finally:
+            host.stop()
+        serving.result()
+
+
+def _storm(host: Host, channels: int, commands: dict[str, threading.Event]) -> None:
+    device = StormDevice()
+    host.offer_many([device] * channels)
+    reporter = _Reporter(host)
+    reporter.report("offered")
+    commands["start"].wait()
+    while not commands["stop"].is_set():
+        if not device.storm(host):
+            os.sched_yield()
+        reporter.now_and_then()
+    reporter.report("stopped")
+    commands["quit"].wait()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,18 +148,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     commands = {name: threading.Event() for name in ("start", "stop", "quit")}
     threading.Thread(target=_follow, args=(commands,), daemon=True).start()
-    with Host.connect(options.partition, runtime_dir=options.runtime_dir) as host, host.serving():
-        device = StormDevice()
-        host.offer_many([device] * options.channels)
-        reporter = _Reporter(host)
-        reporter.report("offered")
-        commands["start"].wait()
-        while not commands["stop"].is_set():
-            if not device.storm(host):
-                os.sched_yield()
-            reporter.now_and_then()
-        reporter.report("stopped")
-        commands["quit"].wait()
+    try:
+        with Host.connect(options.partition, runtime_dir=options.runtime_dir) as host:
+            _serve(host, options.channels, commands)
+    except VmbusError as error:
+        print(f"vmbusd demo: host process {os.getpid()}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -75,11 +75,12 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
         if (table && !table->record[r].flag_used)
             continue; /* never filled: nobody could claim it, and looking would allocate its page */
         uint32_t c = VMB_LOAD("recover.claim", &blocks[r].claim, VMB_SEQ_CST);
-        while ((c & VMB_CLAIM_RUN) && VMB_CLAIM_VP(c) == vp)
-            if (VMB_CAS("recover.free", &blocks[r].claim, &c, 0u)) {
-                freed++;
-                break;
-            }
+        if (!(c & VMB_CLAIM_RUN) || VMB_CLAIM_VP(c) != vp)
+            continue;
+        /* Nobody but its owner lets go of a claim: until this exchange others can only add AGAIN to it. And it
+         * ends, whatever a hostile guest writes here meanwhile. */
+        (void)VMB_EXCHANGE("recover.free", &blocks[r].claim, 0u);
+        freed++;
     }
     *redelivered = 0;
     for (unsigned i = 0; i < VMB_WORDS; i++) {

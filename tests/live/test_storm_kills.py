@@ -9,30 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.live.daemon import Daemon, daemon, eventually
+from tests.live.storms import judge, let_pass
 from vmbusd.demo.storm import Storm, storm
 
 CHANNELS = 64
 VPS = 3
-
-
-def callbacks(scene: Storm) -> int:
-    """Callbacks so far, as the cells have it."""
-    return scene.oracle.verdict().callbacks
-
-
-def let_pass(scene: Storm, count: int) -> None:
-    """Wait until `count` more callbacks have run."""
-    goal = callbacks(scene) + count
-    eventually(lambda: callbacks(scene) >= goal, f"{count} more callbacks")
-
-
-def judge(scene: Storm) -> None:
-    """Stop the hosts, let everything come to rest, and require exactly nothing lost."""
-    scene.stop_hosts()
-    scene.settle()
-    verdict = scene.oracle.verdict()
-    assert (verdict.lost, verdict.behind, verdict.overlaps, verdict.stale) == (0, [], 0, 0)
-    assert not scene.oracle.hung
 
 
 def replaced(scene: Storm, vp: int, pid: int) -> bool:

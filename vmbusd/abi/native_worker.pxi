@@ -139,9 +139,18 @@ cdef class Worker:
         self.note(flag, error)
 
     cdef void note(self, uint32_t flag, object error) noexcept:
-        """An Exception goes to the registry's `failed`; anything else ends `run` after the pass."""
+        """An Exception goes to the registry's `failed`; anything else ends `run` after the pass.
+
+        Callbacks that find zeros where an object was truncated fail one and all: the object is what is said.
+        """
         if isinstance(error, Exception):
             vmb_count(&self.worker.work.exceptions, 1)
+            try:
+                self.check_guards()
+            except ObjectDead as dead:
+                if self.raised is None:
+                    self.raised = dead
+                return
             error = self.tell(flag, error)
             if isinstance(error, Exception):
                 PyErr_SetObject(type(error), error)

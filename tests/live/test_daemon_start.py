@@ -228,6 +228,8 @@ def test_the_service_manager_hears_ready_and_stopping(
             assert manager.recv(4096) == b"READY=1\nSTATUS=partitions: a"
             with guest(runtime_dir):
                 pass
+            running.ask(requests.PartitionAdd("b"))
+            assert manager.recv(4096) == b"STATUS=partitions: a, b"
             running.stop()
             assert manager.recv(4096) == b"STOPPING=1"
         finally:

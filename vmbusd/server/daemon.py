@@ -1,8 +1,8 @@
 """The daemon: a runtime directory, three sockets, partitions, and an orderly end.
 
 Start: descriptor limit, directory, reclaim of dead sets, partitions, and only then the sockets, so whoever
-can connect finds everything there. Stop (SIGTERM, SIGINT): every link is told, every object and file of ours
-is removed, exit status 0. Source: DESIGN section 4.
+can connect finds everything there. Stop (SIGTERM, SIGINT, SIGHUP): every link is told, every object and file
+of ours is removed, exit status 0. Source: DESIGN section 4; docs/daemon.md.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import uvloop
 from vmbusd import __version__
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
-from vmbusd.abi.errors import UsageError
+from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
 from vmbusd.server import limits, log, requests, status
 from vmbusd.server.admin import AdminLink, UnknownPartition
@@ -37,8 +37,15 @@ STOPPING: Final = "vmbusd is stopping"
 class Daemon:
     """A daemon in a running event loop, from construction to `stop`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        runtime: Runtime,
+        notifier: Notifier | None = None,
+    ) -> None:
         """Make everything and begin to listen. Raises ResourceError or UsageError; nothing is left then."""
+        self.notifier = notifier
         self.loop = loop
         self.config = config
         self.runtime = runtime
@@ -66,6 +73,7 @@ class Daemon:
             self.stop()
             raise
         self._every(limits.OBJECT_CHECK_INTERVAL, "objects", self._check_objects)
+        self._notify(lambda manager: manager.ready(self._summary()))
 
     # -- start ---------------------------------------------------------------------------------------------
 
@@ -145,12 +153,15 @@ class Daemon:
 
     def _add_requested(self, request: requests.PartitionAdd) -> dict[str, object]:
         spec = PartitionSpec(request.vps, request.ram_size, request.doorbell, request.uids)
-        return status.partition_view(self.add_partition(request.name, spec))
+        made = self.add_partition(request.name, spec)
+        self._notify(lambda manager: manager.status(self._summary()))
+        return status.partition_view(made)
 
     def _remove_requested(self, request: requests.PartitionRemove) -> dict[str, object]:
         self._partition(request.name).close(Code.REMOVED, f"partition {request.name} was removed")
         del self.partitions[request.name]
         self.log.info("partition removed", partition=request.name)
+        self._notify(lambda manager: manager.status(self._summary()))
         return {}
 
     # -- administration ------------------------------------------------------------------------------------
@@ -200,8 +211,15 @@ class Daemon:
             "partitions": [status.partition_view(each) for each in self.partitions.values()],
         }
 
-    def summary(self) -> str:
-        """One line about the daemon."""
+    def _notify(self, say: Callable[[Notifier], None]) -> None:
+        """Tell the service manager, if there is one; what it does not hear is no reason to fail."""
+        if self.notifier is not None:
+            try:
+                say(self.notifier)
+            except ResourceError as error:
+                self.log.warning("service manager", reason=str(error))
+
+    def _summary(self) -> str:
         names = ", ".join(self.partitions) or "none yet"
         return f"partitions: {names}"
 
@@ -209,6 +227,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Tell everybody, remove everything."""
+        self._notify(Notifier.stopping)
         for timer in self._timers.values():
             timer.cancel()
         for name, listener in self._listeners:
@@ -226,7 +245,8 @@ class Daemon:
 async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A terminal that is closed ends the daemon as orderly as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     logger = log.get()
 
@@ -234,13 +254,11 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
         logger.error("internal error", message=context.get("message"), exc_info=context.get("exception"))
 
     loop.set_exception_handler(fault)
-    daemon = Daemon(loop, config, runtime)
+    daemon = Daemon(loop, config, runtime, notifier)
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
-        notifier.ready(daemon.summary())
         await stop.wait()
         logger.info("stopping")
-        notifier.stopping()
     finally:
         daemon.stop()
 

@@ -25,6 +25,8 @@ QUEUE_PACKET_COST: Final = 256
 """What a queued packet costs besides its bytes, so that many small ones are bounded too."""
 READ_BURST: Final = 64
 """Packets read from one link before the others get their turn."""
+CATCH_UP: Final = 1024
+"""Packets taken in at once when somebody must know whether a link has ended: a socket holds a few hundred."""
 ACCEPT_BURST: Final = 64
 """Connections accepted before the others get their turn."""
 ACCEPT_RETRY: Final = 0.1

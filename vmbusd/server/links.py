@@ -17,7 +17,7 @@ from vmbusd.abi import device_link, link
 from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Code, Kind, Role
 from vmbusd.bus.effects import FillSlot
-from vmbusd.server.limits import READ_BURST
+from vmbusd.server.limits import CATCH_UP
 from vmbusd.server.log import Once
 from vmbusd.server.objects import SharedObject
 from vmbusd.server.peer import Peer
@@ -80,7 +80,7 @@ class Attached(abc.ABC):
 
     def catch_up(self) -> None:
         """Take in what has arrived, and death, before somebody judges by our state."""
-        for _ in range(READ_BURST):
+        for _ in range(CATCH_UP):
             if not self._wire.read_one():
                 break
         if self.peer.is_dead():

@@ -2,7 +2,7 @@
 
 A request is {"command": NAME, ...}; an answer {"ok": true, "result": {...}} or {"ok": false, "error":
 {"kind": KIND, "text": TEXT}}. Nothing here imports the daemon, so that a client starts fast.
-Source: DESIGN section 4; docs/sockets.md is this in prose.
+docs/daemon.md is this in prose.
 """
 
 from typing import Any, Final, Literal

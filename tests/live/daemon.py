@@ -91,6 +91,11 @@ class Daemon:
         instance = (self.runtime_dir / paths.INSTANCE_FILE).read_text().strip()
         return sorted(name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name)
 
+    def processor_seconds(self) -> float:
+        """Processor time that it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> int:
         """Stop it in order; returns its exit status."""
         self.process.terminate()

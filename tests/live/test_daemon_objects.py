@@ -106,7 +106,7 @@ def test_a_removed_name_is_a_warning_and_all_goes_on(running: Daemon, what: str)
 def test_a_renamed_object_is_a_warning_too(running: Daemon) -> None:
     """Its new name is not ours to remove; a stranger under the old one is left alone as well."""
     path = path_of(running, "ram")
-    moved, instead = path.with_name("vmbusd-moved"), path
+    moved, instead = path.with_name("moved-by-a-test"), path
     path.rename(moved)
     instead.write_bytes(b"somebody else's")
     try:

@@ -32,6 +32,8 @@ from vmbusd.server.runtime import Runtime
 from vmbusd.server.sockets import Listener, bind, close_politely
 
 STOPPING: Final = "vmbusd is stopping"
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends the daemon in order. A terminal that is closed is as good as Ctrl-C."""
 
 
 class Daemon:
@@ -245,9 +247,9 @@ class Daemon:
 async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    # A terminal that is closed ends the daemon as orderly as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logger = log.get()
 
     def fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -260,6 +262,8 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
         await stop.wait()
         logger.info("stopping")
     finally:
+        # For good: whoever asks once more gets what he asked for already.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         daemon.stop()
 
 
@@ -269,5 +273,12 @@ def run(config: Config) -> None:
     os.umask(0o077)
     limits.raise_descriptor_limit()
     log.configure()
-    runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode)
-    uvloop.run(_serve(config, runtime, Notifier()))
+    notifier = Notifier()
+    # From the first file that we make on, until the loop can take them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode)
+        uvloop.run(_serve(config, runtime, notifier))
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise

@@ -163,8 +163,8 @@ def refused_start(runtime_dir: Path, *arguments: str) -> str:
 def seqpacket(path: Path) -> socket.socket:
     """A raw connection, to say what no library would."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.settimeout(PATIENCE)
     sock.connect(str(path))
+    sock.settimeout(PATIENCE)
     return sock
 
 

@@ -137,7 +137,7 @@ def attach_when_admitted(runtime_dir: Path) -> Guest:
 
 
 def test_a_guest_killed_in_a_storm_makes_room_for_the_next(runtime_dir: Path) -> None:
-    """kill -9 of the control process: workers leave, hosts see the close, a new guest is served (case 176)."""
+    """kill -9 of the control: workers leave, hosts see the close, a new guest is served (case 176)."""
     with daemon(runtime_dir, "--partition", "a:2"), storm_of_processes(runtime_dir) as (first, devices):
         first.kill_control()
         assert first.workers_end()
@@ -158,7 +158,7 @@ def test_a_guest_killed_in_a_storm_makes_room_for_the_next(runtime_dir: Path) ->
 
 
 def test_one_start_after_the_death_of_everything_leaves_nothing(runtime_dir: Path) -> None:
-    """kill -9 of daemon, hosts, guest and workers in a storm: one new start, and nothing is left (case 178)."""
+    """kill -9 of daemon, hosts, guest and workers: one new start, and nothing is left (case 178)."""
     killed = Daemon(runtime_dir, "--partition", "a:2")
     try:
         killed.wait_ready()

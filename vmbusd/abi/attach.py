@@ -7,6 +7,7 @@ under us. While we are attached we hold an OFD read lock on byte 1 of the table:
 last of our mappings, however we end, and only then may the set be reclaimed. Source: DESIGN sections 2, 4.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from vmbusd.abi import layout, link, paths
-from vmbusd.abi.errors import ProtocolError, ResourceError, UsageError
+from vmbusd.abi.errors import LinkLost, ProtocolError, ResourceError, UsageError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.link_socket import LinkSocket, close_all
 from vmbusd.abi.native import Doorbell, Guard
@@ -274,7 +275,9 @@ def attach_socket(
     """As `attach`, over a connected SEQPACKET socket, which is taken over."""
     attached = Attached(sock, role, partition)
     try:
-        attached.send(link.encode(link.Hello(layout.ABI_VERSION, role, vp, 0, partition)))
+        with contextlib.suppress(LinkLost):
+            # Refused before we could speak: the reason is there to be read.
+            attached.send(link.encode(link.Hello(layout.ABI_VERSION, role, vp, 0, partition)))
         deadline = time.monotonic() + timeout
         while (got := attached.receive_nowait()) is None:
             left = deadline - time.monotonic()

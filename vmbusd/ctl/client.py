@@ -1,7 +1,9 @@
 """One connection to `admin.sock`: a request, its answer, and errors by meaning."""
 
+import contextlib
 import os
 import socket
+import struct
 from types import TracebackType
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ from vmbusd.server.requests import Request
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds to wait for an answer; the daemon answers at once unless it is stopped."""
 _CHUNK: Final = 1 << 16
+_TIMEVAL: Final = struct.Struct("@ll")
 
 
 class AdminClient:
@@ -22,15 +25,19 @@ class AdminClient:
         """Raises UsageError without a directory, ResourceError without a daemon or permission."""
         path = paths.runtime_dir(runtime_dir) / paths.ADMIN_SOCKET
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._sock.settimeout(ANSWER_TIMEOUT)
         self._buffer = b""
         try:
+            # The kernel's own timeout: a socket that Python has given one fails when others are before us.
+            self._sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(ANSWER_TIMEOUT), 0)
+            )
             self._sock.connect(os.fspath(path))
         except OSError as error:
             self._sock.close()
             if isinstance(error, FileNotFoundError | ConnectionRefusedError):
                 raise ResourceError(f"no vmbusd at {path}: is it running?") from error
             raise ResourceError(f"{path}: cannot connect: {error.strerror}") from error
+        self._sock.settimeout(ANSWER_TIMEOUT)
 
     def ask(self, request: Request) -> dict[str, Any]:
         """The result of a request.
@@ -39,7 +46,9 @@ class AdminClient:
         ResourceError when there is no answer.
         """
         try:
-            self._sock.sendall(requests.encode(request))
+            with contextlib.suppress(BrokenPipeError):
+                # Refused before we could ask: the reason is there to be read.
+                self._sock.sendall(requests.encode(request))
             while b"\n" not in self._buffer:
                 chunk = self._sock.recv(_CHUNK)
                 if not chunk:

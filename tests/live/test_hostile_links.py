@@ -39,6 +39,8 @@ CROWD = 1000
 def running(runtime_dir: Path) -> Iterator[Daemon]:
     """A daemon with a partition for those who misbehave and one for a bystander."""
     with daemon(runtime_dir, "--partition", "a", "--partition", "b:2") as running:
+        # With its first stream the daemon's event loop opens a descriptor that it keeps.
+        running.ask(requests.Status())
         yield running
         assert "internal error" not in running.text()
 

@@ -25,6 +25,8 @@ from vmbusd.server import requests
 
 PATIENCE = 20.0
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Mounts of its own; whoever is not root needs users of its own for that.
+NAMESPACE = ["unshare", "-m", *(["-Ur"] if os.geteuid() else []), "sh", "-c"]
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -40,14 +42,18 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
 class Daemon:
     """A running `vmbusd run`. Its log is in `log`, a file outside the runtime directory."""
 
-    def __init__(self, runtime_dir: Path, *arguments: str, descriptors: int | None = None) -> None:
-        """`descriptors`: the hard limit of open files that it gets."""
+    def __init__(
+        self, runtime_dir: Path, *arguments: str, descriptors: int | None = None, shm: str | None = None
+    ) -> None:
+        """`descriptors`: its hard limit of open files; `shm`: the size of a /dev/shm of its own."""
         self.runtime_dir = runtime_dir
         descriptor, name = tempfile.mkstemp(prefix="vmbusd-log-")
         self.log = Path(name)
         command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(runtime_dir), *arguments]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
+        if shm is not None:
+            command = [*NAMESPACE, f'mount -t tmpfs -o size={shm} shm /dev/shm && exec "$0" "$@"', *command]
         with os.fdopen(descriptor, "wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log

@@ -37,7 +37,13 @@ class Guest:
         self.attached.send(link.encode_message(data, where=link.MESSAGE_CONNECTION_OLD))
 
     def hear(self, kind: type[M]) -> M:
-        """The next channel message, which must be of this kind; host links are mapped on the way."""
+        """The next channel message, which must be of this kind."""
+        heard = self.hear_any()
+        assert isinstance(heard, kind), heard
+        return heard
+
+    def hear_any(self) -> msgspec.Struct:
+        """The next channel message; host links are mapped on the way."""
         while True:
             packet, fds = receive(self.attached)
             header = link.decode_header(packet)
@@ -46,9 +52,7 @@ class Guest:
                 continue
             assert header.kind == link.Kind.MESSAGE
             assert header.sint == 2
-            heard = wire.decode(packet[link.HEADER.size :], wire.V5_3, sender=wire.Sender.HOST)
-            assert isinstance(heard, kind), heard
-            return heard
+            return wire.decode(packet[link.HEADER.size :], wire.V5_3, sender=wire.Sender.HOST)
 
     def connect(self, channels: int = 0) -> list[messages.Offer]:
         """Contact, then that many offers."""

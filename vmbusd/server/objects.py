@@ -88,9 +88,9 @@ def _collision(path: str) -> ResourceError:
     return ResourceError(f"{path}: exists already and belongs to {owner_name(uid)}")
 
 
-def _failure(path: str, error: OSError) -> ResourceError:
+def _failure(path: str, error: OSError, size: int = 0) -> ResourceError:
     if error.errno == errno.ENOSPC:
-        return ResourceError(f"{path}: no space left in {SHM}")
+        return ResourceError(f"{path}: no space left in {SHM}" + (f" for {size} bytes" if size else ""))
     return ResourceError(f"{path}: {error.strerror or error}")
 
 
@@ -175,7 +175,7 @@ class ObjectSet:
             if made.what in _WHOLE:
                 _allocate(made.fd, 0, size)
         except OSError as error:
-            raise _failure(str(made.path), error) from error
+            raise _failure(str(made.path), error, size) from error
         return sized
 
     def _doorbell(self, what: Object, index: int) -> None:
@@ -203,7 +203,7 @@ class ObjectSet:
         try:
             _allocate(made.fd, offset, length)
         except OSError as error:
-            raise _failure(str(made.path), error) from error
+            raise _failure(str(made.path), error, length) from error
 
     def reserve_block(self, flag: int) -> None:
         """Allocate the `-guest` block of an event flag, once."""

@@ -80,7 +80,7 @@ def test_a_host_without_room_is_refused(full: Full, runtime_dir: Path) -> None:
     with in_process(runtime_dir, a=SPEC):
         full.ending = "-host0"
         text = refused(Code.LIMIT, lambda: attach(Role.HOST, "a", runtime_dir=runtime_dir))
-        assert text.endswith("-a-host0: no space left in /dev/shm")
+        assert text.endswith("-a-host0: no space left in /dev/shm for 4096 bytes")
         full.ending = ""
         with device(runtime_dir) as host:
             assert host.attached.welcome.link == 0

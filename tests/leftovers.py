@@ -68,7 +68,8 @@ def remove_leftovers(before: Snapshot, settle: float = SETTLE) -> list[str]:
 def held_alive(name: str) -> bool:
     """Whether somebody holds a lock on the table of the set that this object belongs to.
 
-    An object that a test made by itself has no table; it bears the process id of its test session. Byte 0 is the daemon's and byte 1 its peers'; both locks belong to open file descriptions, so a
+    An object that a test made by itself has no table; it bears the process id of its test session. Byte 0 of
+    a table is the daemon's and byte 1 its peers'; both locks belong to open file descriptions, so a
     description of our own sees them, whoever the holder is.
     """
     instance = name.removeprefix("sem.").split("-")[1]

@@ -158,7 +158,7 @@ def test_a_guest_killed_in_a_storm_makes_room_for_the_next(runtime_dir: Path) ->
 
 
 def test_one_start_after_the_death_of_everything_leaves_nothing(runtime_dir: Path) -> None:
-    """kill -9 of daemon, hosts, guest and workers in a storm: one new start, and nothing is left (case 178)."""
+    """kill -9 of daemon, hosts, guest, workers in a storm: one new start, and nothing is left (case 178)."""
     killed = Daemon(runtime_dir, "--partition", "a:2")
     try:
         killed.wait_ready()

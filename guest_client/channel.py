@@ -9,7 +9,7 @@ into pages that belong to another channel by then.
 import logging
 import threading
 from concurrent.futures import Future
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from guest_client.driver import Driver
@@ -71,6 +71,13 @@ class HostEnds:
             self._senders.clear()
 
 
+class _Left:
+    """Stands where a view of shared memory was: whoever still asks hears why there is none."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LinkClosed("this guest has left the daemon, its shared memory is gone")
+
+
 class Space:
     """What all channels of one attachment share: its mappings, seen through the native core.
 
@@ -82,6 +89,12 @@ class Space:
         self.table = Table(attached[Object.TABLE])
         self.blocks = Blocks(attached[Object.GUEST])
         self.hosts = HostEnds(attached)
+
+    def close(self) -> None:
+        """Let go of every mapping: while one is held, this process counts as attached."""
+        self.hosts.close()
+        self.table = cast(Table, _Left())
+        self.blocks = cast(Blocks, _Left())
 
     def relid_of(self, flag: int) -> int:
         """The channel whose event flag this is, 0 if it has none now."""

@@ -113,7 +113,7 @@ class Connection:
         """End the link. Channels that are open are closed by the daemon."""
         self._link.close()
         self._perform(self._client.lost, LinkClosed("this guest has let go of its link"))
-        self.space.hosts.close()
+        self.space.close()
         self.attached.close()
 
     # -- channels (channel.Control) ------------------------------------------------------------------------

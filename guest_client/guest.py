@@ -70,7 +70,8 @@ class Guest:
         self._connection = connection(self)
         welcome = self._connection.attached.welcome
         self.vps = welcome.vps
-        self._vpwork = VpWork(self._connection.attached[Object.VPWORK], welcome.vps)
+        self._left: dict[str, Any] = {}
+        self._vpwork: VpWork | None = VpWork(self._connection.attached[Object.VPWORK], welcome.vps)
 
     @classmethod
     def attach(cls, partition: str, *, runtime_dir: str | os.PathLike[str] | None = None) -> "Guest":
@@ -221,6 +222,8 @@ class Guest:
         try:
             self.finish()
         finally:
+            self._left = self.statistics()
+            self._vpwork = None
             self._connection.close()
 
     # -- channels ------------------------------------------------------------------------------------------
@@ -247,12 +250,17 @@ class Guest:
         return list(_pipelined(moves, window))
 
     def statistics(self) -> dict[str, Any]:
-        """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them."""
-        players = self._players
+        """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them.
+
+        After `close` they are those of that moment.
+        """
+        players, vpwork = self._players, self._vpwork
+        if vpwork is None:
+            return self._left
         return {
             "partition": self.partition,
             **self._connection.statistics(),
-            "vps": [self._vpwork.statistics(vp) for vp in range(self.vps)],
+            "vps": [vpwork.statistics(vp) for vp in range(self.vps)],
             "workers": players.statistics() if players is not None else {},
         }
 

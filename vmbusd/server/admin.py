@@ -34,12 +34,17 @@ class AdminLink(asyncio.Protocol):
         self._log = log
         self._buffer = bytearray()
         self._transport: asyncio.Transport
+        self._connected = False
         self._ending = False
+        self._last: Answer | None = None
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.MAX_ADMIN_OUTPUT)
+        self._connected = True
+        if self._last is not None:
+            self._say_and_close(self._last)
 
     def pause_writing(self) -> None:
         """Our answers pile up: take no more requests until they are gone."""
@@ -92,10 +97,18 @@ class AdminLink(asyncio.Protocol):
 
     def end(self, last: Answer) -> None:
         """Say one last thing and close."""
-        if not self._ending:
-            self._ending = True
-            self._transport.write(requests.encode(last))
-            self._transport.close()
+        if self._ending:
+            return
+        self._ending = True
+        if self._connected:
+            self._say_and_close(last)
+        else:
+            # Accepted, but the loop has not made the connection yet: the daemon may be told to stop meanwhile.
+            self._last = last
+
+    def _say_and_close(self, last: Answer) -> None:
+        self._transport.write(requests.encode(last))
+        self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

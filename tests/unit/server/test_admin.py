@@ -130,3 +130,17 @@ def test_every_request_survives_its_line(request_: Request) -> None:
     assert requests.decode_answer(requests.encode(answer)) == answer
     with pytest.raises(ProtocolError):
         requests.decode_answer(b"<html>")
+
+
+def test_a_daemon_that_stops_tells_a_client_whose_connection_is_only_being_made() -> None:
+    """The farewell waits for the transport; ending again changes nothing."""
+    transport = Transport(-1)
+    link = transport.link = AdminLink(lambda _: {}, lambda _: None, log.get())
+    farewell = Answer(ok=False, error=requests.Error("refused", "stopping"))
+
+    link.end(farewell)
+    link.end(farewell)
+    link.connection_made(cast(asyncio.Transport, transport))
+
+    assert [answer["error"]["kind"] for answer in transport.written] == ["refused"]
+    assert transport.closed

@@ -103,7 +103,7 @@ class AdminLink(asyncio.Protocol):
         if self._connected:
             self._say_and_close(last)
         else:
-            # Accepted, but the loop has not made the connection yet: the daemon may be told to stop meanwhile.
+            # Accepted, but the loop has not made the connection yet, and the daemon was told to stop.
             self._last = last
 
     def _say_and_close(self, last: Answer) -> None:

@@ -35,6 +35,15 @@ STATUS_FAILED: Final = 0x8000_FFFF
 INBOX_BURST: Final = 256
 """Packets read before the first of them is carried out: bounds the memory that a burst can take."""
 
+Request = (
+    device_link.Open
+    | device_link.Close
+    | device_link.Gpadl
+    | device_link.Teardown
+    | device_link.Retarget
+    | device_link.Withdraw
+)
+
 
 class Core:
     """Offers, channels and answers of one host link. Not thread-safe but for signalling and `wake_waiter`.
@@ -59,7 +68,7 @@ class Core:
         self.waiter = HostWaiter(page, self._bell)
         self._own_flags = EventFlags(page)
         self._by_flag: dict[int, Channel] = {}
-        self._inbox: deque[device_link.ToHost] = deque()
+        self._inbox: deque[Request] = deque()
         self._last_id = 0
         self._left: dict[str, int] | None = None
         self._ram_pages = attached.welcome.ram_size // layout.PAGE
@@ -72,6 +81,7 @@ class Core:
             device_link.Gpadl: self._gpadl,
             device_link.Teardown: self._teardown,
             device_link.Retarget: self._retarget,
+            device_link.Withdraw: self._withdraw,
         }
 
     # -- our requests --------------------------------------------------------------------------------------
@@ -291,6 +301,10 @@ class Core:
             self._call(offer.device.on_retarget, channel, message.vp)
             self._counts["retargets"] += 1
         self._answer(device_link.Retargeted(offer.id, message.generation, message.vp, STATUS_OK))
+
+    def _withdraw(self, offer: Offer, _message: device_link.Withdraw) -> None:
+        """The bus took the channel from the guest: the same as our own revoke, begun by the other side."""
+        self.revoke(offer)
 
     # -- the device ----------------------------------------------------------------------------------------
 

@@ -128,7 +128,10 @@ class Bus:
         try:
             if isinstance(message, device_link.Offer):
                 self._offer(host, message)
+            elif type(message) not in self._from_host:
+                raise Refusal(Kind.NOT_SUPPORTED, type(message).__name__)
             else:
+                assert not isinstance(message, device_link.ProvideSockets)
                 channel = self._registry.offered(host, message.offer_id)
                 if channel is None:
                     raise Refusal(

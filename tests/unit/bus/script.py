@@ -228,6 +228,8 @@ class Script:
             if message.status == messages.SUCCESS:
                 self.offers.add((host, message.offer_id))
             return
+        if isinstance(message, device_link.SocketsProvided | device_link.SocketConnect):
+            return
         assert (host, message.offer_id) in self.offers
         if isinstance(message, device_link.Revoked):
             self.offers.remove((host, message.offer_id))
@@ -296,7 +298,7 @@ def answered_key(message: device_link.FromHost) -> Key:
             return "Gpadl", message.offer_id, message.gpadl
         case device_link.GpadlTornDown():
             return "Teardown", message.offer_id, message.gpadl
-    return "nothing", message.offer_id, 0
+    return "nothing", 0, 0
 
 
 def request_key(message: msgspec.Struct) -> Key | None:

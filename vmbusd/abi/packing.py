@@ -69,8 +69,9 @@ class Packing(Generic[S]):
                 self.has_tail = True
                 continue
             codes.append(code)
-            if code.endswith("s"):
-                self._out.append((index, int(code[:-1]), _OUT.get(kind, bytes)))
+            width, is_raw, _ = code.partition("s")
+            if is_raw:
+                self._out.append((index, int(width), _OUT.get(kind, bytes)))
                 if kind in _IN:
                     self._in.append((index, _IN[kind]))
         self._struct = struct.Struct("<" + "".join(codes))

@@ -21,6 +21,9 @@ NO_SECTION: Final = 0xFFFFFFFF
 TABLE_ENTRIES: Final = 16
 """Entries of the send indirection table (Linux VRSS_SEND_TAB_SIZE)."""
 
+TABLE_START: Final = 12
+"""Where the table may begin: behind number, count and offset."""
+
 V1: Final = 0x00002
 V2: Final = 0x30002
 V4: Final = 0x40000
@@ -148,7 +151,7 @@ class SendIndirectionTable(msgspec.Struct, frozen=True):
 
     def table(self) -> tuple[int, ...]:
         """Which sub-channel each hash value sends on. Raises ProtocolError when it is not in the message."""
-        start, size = self.offset - _NUMBER.size - 8, 4 * self.count
+        start, size = self.offset - TABLE_START, 4 * self.count
         if self.count > TABLE_ENTRIES or not 0 <= start <= len(self.rest) - size:
             raise ProtocolError(f"send indirection table: {self.count} entries at offset {self.offset}")
         return struct.unpack_from(f"<{self.count}I", self.rest, start)
@@ -201,7 +204,7 @@ def send_indirection_table(table: tuple[int, ...]) -> SendIndirectionTable:
     """The message with the table right behind its head. Raises UsageError when it is too long."""
     if len(table) > TABLE_ENTRIES:
         raise UsageError(f"a send indirection table has at most {TABLE_ENTRIES} entries, not {len(table)}")
-    return SendIndirectionTable(len(table), _NUMBER.size + 8, struct.pack(f"<{len(table)}I", *table))
+    return SendIndirectionTable(len(table), TABLE_START, struct.pack(f"<{len(table)}I", *table))
 
 
 def encode(message: Message, size: int = MESSAGE_SIZE) -> bytes:

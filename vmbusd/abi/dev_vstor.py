@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from vmbusd.abi.errors import ProtocolError, UsageError
-from vmbusd.abi.packing import U8, U16, U32, U64, Packing
+from vmbusd.abi.packing import U8, U16, U32, Packing
 
 PACKET_SIZE: Final = 64
 OLD_PACKET_SIZE: Final = 48
@@ -50,7 +50,8 @@ class VstorStatus(enum.IntEnum):
 
 
 U8Pad1 = Annotated[int, "Bx"]
-U16Pad2 = Annotated[int, "H2x"]
+U16Between = Annotated[int, "4xH2x"]
+U32Pad8 = Annotated[int, "I8x"]
 U8Pad3 = Annotated[int, "B3x"]
 U8After2 = Annotated[int, "2xB"]
 Bytes8 = Annotated[bytes, "8s"]
@@ -71,11 +72,9 @@ class Protocol(msgspec.Struct, frozen=True):
 class Properties(msgspec.Struct, frozen=True):
     """What the controller can do; `channel_flags` 1 is multi-channel."""
 
-    reserved: U32
-    max_channel_cnt: U16Pad2
+    max_channel_cnt: U16Between
     channel_flags: U32
-    max_transfer_bytes: U32
-    reserved2: U64
+    max_transfer_bytes: U32Pad8
 
 
 class SubChannels(msgspec.Struct, frozen=True):
@@ -148,7 +147,7 @@ class VstorPacket(msgspec.Struct, frozen=True):
 _PACKING: Final[dict[type[msgspec.Struct], Packing[Union]]] = {
     cls: Packing(cls) for cls in (Nothing, Protocol, Properties, SubChannels, Wwn, OldSrb, Srb)
 }
-_REQUESTS: Final[dict[int, type[Union]]] = {
+REQUESTS: Final[dict[int, type[Union]]] = {
     Operation.EXECUTE_SRB: Srb,
     Operation.QUERY_VERSION: Protocol,
     Operation.CREATE_SUB_CHANNELS: SubChannels,
@@ -189,7 +188,7 @@ def decode(payload: bytes, answers: int | None = None) -> VstorPacket:
     if operation not in _OPERATIONS or (answers is not None and operation != Operation.COMPLETE_IO):
         raise ProtocolError(f"VSTOR operation {operation} as answer to {answers}")
     cls: type[Union]
-    cls = _REQUESTS.get(operation, Nothing) if answers is None else _ANSWERS.get(answers, Nothing)
+    cls = REQUESTS.get(operation, Nothing) if answers is None else _ANSWERS.get(answers, Nothing)
     if cls is Srb and len(payload) == OLD_PACKET_SIZE:
         cls = OldSrb
     return VstorPacket(operation, flags, status, _PACKING[cls].decode(payload, _HEADER.size))

@@ -82,8 +82,8 @@ class SetState(msgspec.Struct, frozen=True):
 
 
 class ModifyPages(msgspec.Struct, frozen=True):
-    """Use these pages of guest memory from now on (guest physical addresses, page aligned; 0: none) and answer
-    with `Bus.pages_modified(ticket, ok)`, at once or later. If it fails, what was in use stays in use.
+    """Use these pages of guest memory from now on (guest physical addresses, page aligned; 0: none) and
+    answer with `Bus.pages_modified(ticket, ok)`, at once or later. If it fails, what was in use stays in use.
 
     `interrupt_page` is the legacy interrupt page of 0.13 and 1.1, the others are the monitor pages;
     `own_monitor` says that those are the backend's own.

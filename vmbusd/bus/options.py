@@ -1,6 +1,6 @@
 """What a bus is told to be: one frozen struct, read once when the bus is made.
 
-The defaults are the plain host of the posix backend: every version, no guest page mapped, no pages of its own.
+The defaults are the plain host of the posix backend: every version, no page of the guest, none of its own.
 Sources: OpenVMM vmbus_server's builder, cases 004, 005, 017, 031, 038, 299, 301, 307, 310.
 """
 

@@ -1,0 +1,2 @@
+#= 2:20: unknown attribute '@conn'
+G> REQUEST_OFFERS  @conn=4

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,7 @@ def test_what_counts_as_citing_a_case(text: str, numbers: set[int]) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """Somebody else's scripts: one that holds, one that fails, one that is wrong, one in no format."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "good.txt").write_text(
@@ -85,7 +84,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "wrong.vmb").write_text("G> INITIATE_CONTACT verson=5.3\n")
     (tmp_path / "binary.vmb").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "README.md").write_text("no script\n")
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_command_counts_what_it_ran(folder: Path) -> None:

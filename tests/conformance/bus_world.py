@@ -53,6 +53,7 @@ class BusWorld(World):
         self._log: list[Input] = []
         self._saved = 0
         self._refused = 0
+        self._now = 0.0
         self._claims: dict[int, int] = {}
         self._pages: list[int] = []
         self._waiting: deque[Callable[[], list[Effect]]] = deque()
@@ -62,10 +63,7 @@ class BusWorld(World):
         vps, pages = options.get("vps", DEFAULT_VPS), options.get("pages", DEFAULT_PAGES)
         assert isinstance(vps, int)
         assert isinstance(pages, int)
-        named = bus_options(options)
-        # Any: an option only exists where the bus has it.
-        more: dict[str, Any] = {"options": named} if named != BusOptions() else {}
-        return Bus(vps=vps, ram_pages=pages, **more)
+        return Bus(vps=vps, ram_pages=pages, options=bus_options(options))
 
     def _input(self, name: str, *arguments: object, **named: object) -> None:
         """One input; what it leads to by itself follows before the next."""
@@ -76,9 +74,7 @@ class BusWorld(World):
 
     def _call(self, name: str, arguments: tuple[object, ...], named: dict[str, object]) -> list[Effect]:
         self._log.append((name, arguments, named))
-        method: Callable[..., list[Effect]] | None = getattr(self._bus, name, None)
-        if method is None:
-            raise CannotPlay(f"this bus has no {name}")
+        method: Callable[..., list[Effect]] = getattr(self._bus, name)
         return method(*arguments, **named)
 
     def _carry_out(self, effect: Effect) -> None:
@@ -114,8 +110,8 @@ class BusWorld(World):
     def guest(self, data: bytes, attributes: Attributes) -> None:
         connection = 1 if attributes.connection is None else attributes.connection
         named: dict[str, object] = {} if attributes.trusted is None else {"trusted": attributes.trusted}
-        if attributes.vtl is not None:
-            named["vtl"] = attributes.vtl
+        if attributes.vtl:
+            raise CannotPlay(f"messages of VTL {attributes.vtl} go to another server")
         self._input("guest_message", data, connection, **named)
 
     def host(self, host: int, message: msgspec.Struct) -> None:
@@ -136,6 +132,8 @@ class BusWorld(World):
             ticket = self._pages[0]
             self._waiting.append(lambda: self._mapped(ticket, name == "pages_ok"))
             self._flush()
+        elif name in ("guest_ready", "guest_blocked"):
+            self._input("guest_output", name == "guest_ready")
         elif name == "save":
             self._saved = len(self._log)
         elif name == "restore":
@@ -161,9 +159,8 @@ class BusWorld(World):
             getattr(self._bus, name)(*arguments, **named)
 
     def advance(self, milliseconds: int) -> None:
-        """The bus has no clock of its own; where time matters to it, it is an input."""
-        if hasattr(self._bus, "advance"):
-            self._input("advance", milliseconds)
+        self._now += milliseconds / 1000
+        self._input("tick", self._now)
 
     # -- outputs ---------------------------------------------------------------------------------------------
 
@@ -189,8 +186,6 @@ class BusWorld(World):
             return msgspec.structs.asdict(view) if view else None
         statistics = msgspec.structs.asdict(bus.statistics())
         if name not in statistics:
-            inspected = getattr(bus, name, None)
-            if inspected is None:
-                raise CannotPlay(f"this bus shows no {name}")
-            return inspected
+            inspected = getattr(bus, name)
+            return int(inspected) if isinstance(inspected, bool) else inspected
         return statistics[name]

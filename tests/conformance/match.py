@@ -117,6 +117,7 @@ def wrong_attribute(want: Attributes, vp: int, sint: int, size: int, connection:
     for name, expected, got in (
         ("vp", want.vp, vp),
         ("sint", want.sint, sint),
+        ("vtl", want.vtl, 0),
         ("size", want.size, size),
         ("connection", want.connection, connection),
     ):

@@ -288,7 +288,8 @@ class Reader:
         if name == "silence":
             self._add(script.Happening(first.place, self._text, "silence"))
             return
-        needs, value, number = STATES[name], None, None
+        needs, number = STATES[name], None
+        value: Value = None
         fields: Fields = {}
         words = rest[1:]
         if needs == "fields":
@@ -303,11 +304,13 @@ class Reader:
             if number is None:
                 raise Wrong(rest[0].place, "channel which?")
             words = []
+        elif needs == "guid" and words:
+            value, words = self._read(values.guid, rest[0], words[:1]), words[1:]
         elif needs and words:
             value = self._value(lambda text: values.number(text, 32), rest[0], words[:1])
             words = words[1:]
-        elif needs == "number":
-            raise Wrong(rest[0].place, f"{name} how many?")
+        elif needs in ("number", "guid"):
+            raise Wrong(rest[0].place, f"{name} what?")
         if words:
             raise Wrong(words[0].place, f"{words[0].text!r} has no place after {name}")
         self._add(script.State(first.place, self._text, name, number, value, fields))
@@ -376,6 +379,11 @@ class Reader:
             raise Wrong(word.value_place, f"{word.name}: {error}") from None
 
     def _value(self, convert: Callable[[str], int], first: Word, rest: list[Word]) -> int:
+        number = self._read(convert, first, rest)
+        assert isinstance(number, int)
+        return number
+
+    def _read(self, convert: Callable[[str], Value], first: Word, rest: list[Word]) -> Value:
         if not rest:
             raise Wrong(first.place, f"{first.text} what?")
         try:

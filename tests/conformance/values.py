@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from tests.conformance.script import ANYTHING, FAILED, Value
-from vmbusd.abi import messages
+from vmbusd.abi import device_link, messages
 from vmbusd.abi.layout import NO_TARGET
 
 NAMES: Final = {
@@ -25,13 +25,15 @@ NAMES: Final = {
     "NO": 0,
     "TRUE": 1,
     "FALSE": 0,
-} | {feature.name: int(feature) for feature in messages.Feature if feature.name}
+} | {flag.name: int(flag) for flag in (*messages.Feature, *device_link.OfferFlag) if flag.name}
 """Words that stand for numbers."""
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)")
 _RUN: Final = re.compile(r"(\w+)\.\.(\w+)")
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min)?")
 _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0, None: 1.0}
-_BYTES: Final = re.compile(r"([0-9a-fA-F]{2})(?:\*(\d+))?")
+_BYTES: Final = re.compile(r"([0-9a-fA-F]{2})(?:\*(\d+))?[ ,]*")
+MOST_BYTES: Final = 1 << 16
+"""Bytes in one value: far more than any message has."""
 
 
 def number(text: str, width: int = 64) -> int:
@@ -68,14 +70,17 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def raw(text: str) -> bytes:
-    """Bytes in hexadecimal, spaces allowed; `00*241` repeats a byte. Raises ValueError."""
+    """Bytes in hexadecimal, apart or not; `00*241` repeats a byte. Raises ValueError."""
     out, at = bytearray(), 0
-    text = text.replace(" ", "")
+    text = text.strip()
     while at < len(text):
         match = _BYTES.match(text, at)
         if match is None:
             raise ValueError(f"{text[at : at + 8]!r} are no hexadecimal bytes")
-        out += bytes.fromhex(match[1]) * int(match[2] or 1)
+        times = int(match[2] or 1)
+        if times > MOST_BYTES - len(out):
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        out += bytes.fromhex(match[1]) * times
         at = match.end()
     return bytes(out)
 

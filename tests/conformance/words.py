@@ -68,6 +68,10 @@ STATES: Final = {
     "gpadls": "number",
     "unfinished_gpadls": "number",
     "channel": "fields",
+    "features": "number",
+    "client_id": "guid",
+    "paused": "number",
+    "accepting": "number",
     "silence": "",
 }
 """What an observer can be asked, and what stands after it."""
@@ -85,6 +89,8 @@ VIEW_FIELDS: Final = (
 HAPPENINGS: Final = {
     r"guest gone": "guest_gone",
     r"guest attach": "guest_attach",
+    r"guest blocked": "guest_blocked",
+    r"guest ready": "guest_ready",
     r"host(?: (\d+))? gone": "host_gone",
     r"host(?: (\d+))? dead": "host_dead",
     r"host(?: (\d+))? attach": "host_attach",

@@ -75,16 +75,15 @@ class Hosts:
     def defaults(self, host: int, fields: Fields) -> Fields:
         """The usual values of a message from a host about one of its offers."""
         offer = self.find(host, fields)
+        usual: Fields = {"enable": 1, "count": 1, "first_offer_id": self.next_id}
         if offer is None:
-            return {"offer_id": fields.get("relid", self.next_id)}
+            return {**usual, "offer_id": fields.get("relid", self.next_id)}
         return {
+            **usual,
             "offer_id": offer.id,
             "generation": offer.generation,
             "vp": offer.vp,
             "gpadl": offer.gpadl,
-            "enable": 1,
-            "count": 1,
-            "first_offer_id": self.next_id,
         }
 
     def new_offer(self, fields: Fields) -> Fields:

@@ -78,15 +78,15 @@ class Player:
             for other in self._script.statements[index:]
             if isinstance(other, script.Message) and other.who == "G" and other.into and other.kind
         ]
-        if later and isinstance(statement, script.Message) and statement.kind and statement.kind.number == 14:
+        needs_guest = isinstance(statement, Given) and statement.name in ("gpadl", "open")
+        if later[:1] == [14] and not needs_guest:
             return
         fields: Fields = {"vmbus_version_requested": given.fields["version"]}
         if "features" in given.fields:
             fields["feature_flags"] = given.fields["features"]
         self._send_guest(_CONTACT, fields)
         self._take(given, CHANNEL["VERSIONRESPONSE"], {"version_supported": 1, "connection_state": 0})
-        until = [number for number in later if number in (3, 14, 16)]
-        if until[:1] != [3]:
+        if later[:1] != [3] or needs_guest:
             self._send_guest(CHANNEL["REQUESTOFFERS"], {})
             self._drain_guest(given)
 

@@ -118,6 +118,9 @@ SHORT: Final = {
     "user_data": ("user", "userdata", "data"),
     "range_count": ("count", "rangecount"),
     "text": ("reason",),
+    "endpoint_id": ("endpoint",),
+    "service_id": ("service",),
+    "request_id": ("request",),
 }
 
 RANGES: Final = {

@@ -142,11 +142,6 @@ class Bus:
         """When `tick` must be called, in its seconds; None: time changes nothing now."""
         return self._sockets.next_deadline()
 
-    @property
-    def needs_time(self) -> bool:
-        """A host provides or offers sockets: call `tick` before each of its messages."""
-        return self._sockets.provider is not None
-
     def channels(self) -> list[ChannelView]:
         """Every channel, in the order of the offers."""
         return [channel.view() for channel in self._registry.all()]
@@ -244,7 +239,8 @@ class Bus:
         return self._finish()
 
     def tick(self, now: float) -> list[Effect]:
-        """Time has passed. `now`: seconds of any clock that does not go back; it is 0.0 before the first."""
+        """It is `now`: seconds of any clock that does not go back, 0.0 before the first. What a host offers
+        or answers is dated by the last tick."""
         self._sockets.tick(now)
         return self._finish()
 

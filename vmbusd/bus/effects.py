@@ -31,7 +31,8 @@ class AskHost(msgspec.Struct, frozen=True):
 
 
 class FillSlot(msgspec.Struct, frozen=True):
-    """Write the record, then the slot with open = 0, before the guest can hear of the channel."""
+    """Write the record, then the slot with open = 0, before the guest can hear of the channel (where the
+    guest chooses the flag: before the channel opens). `host` and `offer_id` name its offer."""
 
     flag: int
     relid: int
@@ -42,6 +43,7 @@ class FillSlot(msgspec.Struct, frozen=True):
     interface_id: UUID
     instance_id: UUID
     subchannel_index: int
+    offer_id: int
 
 
 class SetTarget(msgspec.Struct, frozen=True):

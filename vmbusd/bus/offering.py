@@ -109,4 +109,5 @@ def fill_slot(channel: Channel, features: int) -> FillSlot:
         interface_id=offer.interface_id,
         instance_id=offer.instance_id,
         subchannel_index=offer.subchannel_index,
+        offer_id=offer.offer_id,
     )

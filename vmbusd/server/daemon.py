@@ -144,7 +144,7 @@ class Daemon:
         return self.partitions[name]
 
     def _add_requested(self, request: requests.PartitionAdd) -> dict[str, object]:
-        spec = PartitionSpec(request.vps, request.ram_size, request.doorbell, request.uids)
+        spec = PartitionSpec(**{name: getattr(request, name) for name in PartitionSpec.__struct_fields__})
         return status.partition_view(self.add_partition(request.name, spec))
 
     def _remove_requested(self, request: requests.PartitionRemove) -> dict[str, object]:

@@ -7,8 +7,8 @@ and ends nothing. Source: DESIGN section 4, docs/sockets.md.
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
-from uuid import UUID
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -26,9 +26,6 @@ from vmbusd.server.sockets import PacketLink
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition
-
-OfferKey = tuple[UUID, UUID, int]
-"""Interface, instance, subchannel index."""
 
 
 class Attached(abc.ABC):
@@ -141,7 +138,12 @@ class GuestControl(Attached):
         if size > link.MAX_CHANNEL_MESSAGE:
             raise ProtocolError(f"channel message of {size} bytes, at most {link.MAX_CHANNEL_MESSAGE}")
         message = data[link.HEADER.size :]
-        self.partition.feed(self, self.partition.bus.guest_message, message, header.where)
+        bus, trusted = self.partition.bus, self.partition.spec.trusted
+        self.partition.feed(self, partial(bus.guest_message, trusted=trusted), message, header.where)
+
+    def listen(self, on: bool) -> None:
+        """Read on, or let packets wait in the socket: the guest finds it full then."""
+        self._wire.listen(on)
 
     def over(self) -> None:
         self.peer.close()
@@ -201,7 +203,6 @@ class HostLink(Attached):
     ) -> None:
         super().__init__(partition, wire, peer, log)
         self.number = number
-        self._offers: dict[OfferKey, int] = {}
         self._undone: dict[int, str] = {}
         self._never_offered: set[int] = set()
         self._orderly = False
@@ -216,10 +217,8 @@ class HostLink(Attached):
             raise self.misplaced(header)
         message = device_link.decode(header, data)
         assert isinstance(message, device_link.FromHost)
-        if isinstance(message, device_link.Offer):
-            key = (message.interface_id, message.instance_id, message.subchannel_index)
-            # The bus refuses a second offer of the same key, and the first keeps its place here.
-            self._offers.setdefault(key, message.offer_id)
+        if isinstance(message, device_link.Offer | device_link.SocketAnswer):
+            self.partition.tell_time()
         self.partition.feed(self, self.partition.bus.host_message, self.number, message)
 
     def tell(self, message: device_link.ToHost) -> None:
@@ -231,7 +230,6 @@ class HostLink(Attached):
                 message = device_link.OfferResult(message.offer_id, UNSUCCESSFUL, text.encode())
         elif isinstance(message, device_link.Revoked):
             self._undone.pop(message.offer_id, None)
-            self._offers = {key: known for key, known in self._offers.items() if known != message.offer_id}
             if message.offer_id in self._never_offered:
                 # The offer was answered with a failure: for the host there is nothing to revoke.
                 self._never_offered.discard(message.offer_id)
@@ -240,8 +238,8 @@ class HostLink(Attached):
 
     def undo(self, effect: FillSlot, reason: str) -> None:
         """There is no memory for this channel's block: take the offer back in the host's name."""
-        offer_id = self._offers.get((effect.interface_id, effect.instance_id, effect.subchannel_index))
-        if offer_id is not None and offer_id not in self._undone:
+        offer_id = effect.offer_id
+        if offer_id not in self._undone:
             self.refuse("no memory", reason)
             self._undone[offer_id] = reason
             self.partition.feed(

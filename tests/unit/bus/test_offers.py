@@ -75,7 +75,7 @@ def test_what_an_offer_says() -> None:
         )
     ]  # fmt: skip
     assert [effect for effect in effects if isinstance(effect, FillSlot)] == [
-        FillSlot(1, 1, 0, 0x2001, layout.NO_MONITOR, 0x11, interface, instance, 3)
+        FillSlot(1, 1, 0, 0x2001, layout.NO_MONITOR, 0x11, interface, instance, 3, 1)
     ]
 
 

@@ -35,6 +35,11 @@ STATUS_FAILED: Final = 0x8000_FFFF
 INBOX_BURST: Final = 256
 """Packets read before the first of them is carried out: bounds the memory that a burst can take."""
 
+
+def _same_device(one: Offer, other: Offer) -> bool:
+    return one.instance == other.instance and one.device.interface == other.device.interface
+
+
 Request = (
     device_link.Open
     | device_link.Close
@@ -112,7 +117,10 @@ class Core:
                     raise UsageError(f"offer {offer.id} is not one of this link")
                 self._alive()
                 offer.gone = Future()
-                self._end_channel(offer)
+                for other in list(self.offers.values()):
+                    # A primary takes its subchannels along, and our Revoke speaks for them too.
+                    if other is offer or (other.subchannel_index and _same_device(other, offer)):
+                        self._end_channel(other)
                 self.attached.send(device_link.encode(device_link.Revoke(offer.id)))
             return offer.gone
 

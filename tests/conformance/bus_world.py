@@ -24,6 +24,7 @@ DEFAULT_PAGES: Final = 16384
 """Pages of guest memory: what a partition has by default."""
 OPTION_NAMES: Final = {
     "max-version": "max_version",
+    "cap": "max_version",
     "max-version-later": "max_version_later",
     "absolute-order": "absolute_order",
     "relid-offset": "relid_offset",
@@ -109,7 +110,10 @@ class BusWorld(World):
 
     def guest(self, data: bytes, attributes: Attributes) -> None:
         connection = 1 if attributes.connection is None else attributes.connection
-        named: dict[str, object] = {} if attributes.trusted is None else {"trusted": attributes.trusted}
+        trusted = attributes.trusted
+        if trusted is None:
+            trusted = bool(self.script.options.get("trusted"))
+        named: dict[str, object] = {"trusted": trusted}
         if attributes.vtl:
             raise CannotPlay(f"messages of VTL {attributes.vtl} go to another server")
         self._input("guest_message", data, connection, **named)

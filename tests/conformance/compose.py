@@ -100,7 +100,7 @@ def _default(name: str, kind: type, fields: Fields, context: Context) -> Value:
         "host_service_id": UUID(int=2),
     }
     if name == "connection_id":
-        return 0x2000 + relid
+        return (0x2000 + relid) & 0xFFFFFFFF
     return usual.get(name, UUID(int=0) if kind is UUID else b"" if kind is bytes else 0)
 
 

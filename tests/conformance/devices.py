@@ -52,6 +52,8 @@ class Hosts:
     offers: list[Offered] = field(default_factory=list)
     questions: list[tuple[int, msgspec.Struct]] = field(default_factory=list)
     next_id: int = 1
+    open_ids: dict[object, object] = field(default_factory=dict)
+    """Relid -> the open id of the guest's last open."""
 
     def find(self, host: int, fields: Fields) -> Offered | None:
         """The offer that `id=` or `relid=` names, else the newest of the host."""
@@ -155,10 +157,14 @@ class Hosts:
             elif offer.relid == message.child_relid:
                 offer.relid = 0
 
-    def answer(self, host: int, status: int, fields: Fields) -> msgspec.Struct | None:
+    def answer(self, host: int, status: int, fields: Fields, question: str = "") -> msgspec.Struct | None:
         """The answer to the oldest question of a host that fits the fields; None if there is none."""
         for asker, asked in self.questions:
-            if asker != host or not self._fits(host, asked, fields):
+            if (
+                asker != host
+                or question not in ("", type(asked).__name__)
+                or not self._fits(host, asked, fields)
+            ):
                 continue
             if isinstance(asked, device.SocketConnect):
                 return device.SocketAnswer(asked.request_id, status, self.next_id)

@@ -54,11 +54,24 @@ class GuestPlayer:
         self._items: deque[Item] = deque()
         self._refused = 0
         self._connected = False
+        self._begun = False
+
+    @staticmethod
+    def _is_contact(statement: Statement) -> bool:
+        return isinstance(statement, script.Message) and bool(statement.kind and statement.kind.number == 14)
 
     def play(self) -> None:
         """Raises Failure."""
         for statement in self._script.statements:
             early = isinstance(statement, Given) and statement.name in ("version", "offer")
+            if not early and not self._begun:
+                self._begun = True
+                if self._is_contact(statement):
+                    # A script that begins with the client's contact need not say that it was called for.
+                    self._connected = True
+                    self._do("connect", lambda: self._client.contact("connect"))
+                elif isinstance(statement, script.Call) and statement.name == "connect" and not self._given:
+                    self._connected = True
             if self._given is not None and not self._connected and not early:
                 self._connect(self._given)
             self._step(statement)

@@ -12,7 +12,7 @@ import msgspec
 from tests.conformance import compose, match, script
 from tests.conformance.compose import Context
 from tests.conformance.devices import Hosts
-from tests.conformance.script import Failure, Fields, Given, Place, Script, Statement
+from tests.conformance.script import ANYTHING, Failure, Fields, Given, Place, Script, Statement
 from tests.conformance.vocabulary import CHANNEL, Kind
 from tests.conformance.world import CannotPlay, Output, World
 from vmbusd.abi import device_link, messages, wire
@@ -145,7 +145,9 @@ class Player:
                 self._expect(statement)
             case script.Answer():
                 self._rest(statement.place, f"before `{statement.text}`")
-                self._answer(statement, statement.host, statement.status, statement.fields)
+                self._answer(
+                    statement, statement.host, statement.status, statement.fields, statement.question
+                )
             case script.Advance():
                 self._rest(statement.place, f"before `{statement.text}`")
                 self._world.advance(statement.milliseconds)
@@ -180,6 +182,9 @@ class Player:
             self._context.version = asked
         for data in compose.channel_message(kind, fields, self._context, attributes.size):
             self._world.guest(data, attributes)
+        if kind.number == 5:
+            relid = fields.get("child_relid", compose.DEFAULT_RELID)
+            self._hosts.open_ids[relid] = fields.get("openid", relid)
 
     def _send_host(self, line: Statement, host: int, kind: Kind, fields: Fields) -> None:
         is_offer = kind.struct is device_link.Offer
@@ -190,9 +195,9 @@ class Player:
             self._hosts.offers[-1].wanted = (int(str(fields["relid"])), line.place)
         self._world.host(host, message)
 
-    def _answer(self, line: Statement, host: int, status: int, fields: Fields) -> None:
+    def _answer(self, line: Statement, host: int, status: int, fields: Fields, question: str = "") -> None:
         self._settle()
-        message = self._hosts.answer(host, status, fields)
+        message = self._hosts.answer(host, status, fields, question)
         if message is None:
             raise Failure(line.place, "nothing was asked that `done` could answer")
         self._hosts.said(host, message)
@@ -332,7 +337,12 @@ class Player:
             return match.difference(line.kind, line.fields, message) or wrong
         assert isinstance(body, msgspec.Struct)
         assert line.kind is not None
-        return match.difference(line.kind, line.fields, body, self._hosts.relid_of(output.host))
+        fields = dict(line.fields)
+        if "openid" in fields and isinstance(body, device_link.Open):
+            asked = self._hosts.open_ids.get(body.relid)
+            if fields.pop("openid") not in (ANYTHING, asked):
+                return f"the guest's open id is {asked}"
+        return match.difference(line.kind, fields, body, self._hosts.relid_of(output.host))
 
     def _consume(self, line: script.Message, output: Output) -> None:
         if output.who == "B" and output.order < self._latest:

@@ -4,27 +4,34 @@
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from tests.conformance import script, values
 from tests.conformance.lexer import Word, words_of
-from tests.conformance.script import ANYTHING, MOST_CASES, Attributes, Fields, Place, Script, Value, Wrong
-from tests.conformance.vocabulary import BACKEND, CHANNEL, FROM_HOST, TO_HOST, Kind, plain
+from tests.conformance.message_words import (
+    NUMBERED,
+    as_attribute,
+    attributes_of,
+    fields_of,
+    kind_of,
+    number_of,
+)
+from tests.conformance.script import ANYTHING, MOST_CASES, Fields, Place, Script, Value, Wrong
+from tests.conformance.vocabulary import BACKEND, CHANNEL, FROM_HOST, TO_HOST, plain
 from tests.conformance.words import (
     CALLS,
     DIRECTIVES,
     HAPPENINGS,
     OPTIONS,
+    QUESTIONS,
     STATES,
     TOLD,
     VIEW_FIELDS,
     near,
 )
 
-ATTRIBUTES: Final = "@connection, @vp, @sint, @vtl, @size, @trusted, @untrusted"
-_NUMBERED: Final = re.compile(r"([\w-]+)\((-?\w*)\)")
 _TEXT: Final = {"op", "kind", "text", "state", "phase"}
 _GUIDS: Final = {"interface", "instance"}
 
@@ -67,7 +74,7 @@ class Reader:
         return self._script
 
     def _line(self, first: Word, rest: list[Word]) -> None:
-        verb = first.text
+        verb = first.text.removesuffix(":")
         if re.fullmatch(r"([GAB]|H\d*)[<>]", verb):
             self._begun = True
             if not rest:
@@ -111,9 +118,14 @@ class Reader:
         if name.text.lower() in ("nothing", "silence"):
             self._add(script.Happening(first.place, self._text, "silence"))
             return
-        if who == "H" and into and plain(name.text.split("(")[0]) == "DONE":
-            self._answer(first, name, others, host)
-            return
+        if who == "H" and into:
+            question = plain(name.text.split("(")[0])
+            if question in QUESTIONS:
+                # `H> open done(0)` and `H> open status=0` say which question is answered.
+                if others and plain(others[0].text.split("(")[0]) == "DONE":
+                    name, others = others[0], others[1:]
+                self._answer(first, name, others, host, QUESTIONS[question])
+                return
         # In a script of the guest's side the client under test speaks where else the guest does.
         into = into != guest_side
         if name.text.lower() == "hex":
@@ -122,21 +134,24 @@ class Reader:
                 raw = values.raw(data)
             except ValueError as error:
                 raise Wrong((others or [name])[0].place, str(error)) from None
-            attributes = self._attributes(word for word in others if word.is_attribute)
+            attributes = attributes_of(word for word in others if word.is_attribute)
             self._add(script.Message(first.place, self._text, who, host, into, None, {}, attributes, raw))
             return
         tables = BACKEND if who == "B" else CHANNEL if who == "G" else FROM_HOST if into else TO_HOST
-        kind = self._kind(name, tables, f"{first.text} message")
-        fields = self._fields(kind, [word for word in others if not word.is_attribute])
+        kind = kind_of(name, tables, f"{first.text} message")
+        others = [as_attribute(word, kind) for word in others]
+        fields = fields_of(kind, [word for word in others if not word.is_attribute])
+        if kind.name == "retarget" and (match := NUMBERED.fullmatch(name.text)):
+            fields.setdefault("vp", values.number(match[2], 32))
         if into and ANYTHING in fields.values():
             raise Wrong(name.place, "* can be expected, not sent")
-        attributes = self._attributes(word for word in others if word.is_attribute)
+        attributes = attributes_of(word for word in others if word.is_attribute)
         if not into and kind.name == "GPADL" and who == "G":
             raise Wrong(name.place, "GPADL stands for several messages: expect GPADL_HEADER and GPADL_BODY")
         self._add(script.Message(first.place, self._text, who, host, into, kind, fields, attributes))
 
-    def _answer(self, first: Word, name: Word, others: list[Word], host: int) -> None:
-        match = _NUMBERED.fullmatch(name.text)
+    def _answer(self, first: Word, name: Word, others: list[Word], host: int, question: str) -> None:
+        match = NUMBERED.fullmatch(name.text)
         status = match[2] if match else ""
         fields: Fields = {}
         for word in others:
@@ -145,72 +160,19 @@ class Reader:
             if word.name.lower() == "status":
                 status = word.value
             else:
-                fields[word.name.lower()] = self._number(word, 32)
+                fields[word.name.lower()] = number_of(word, 32)
         try:
             number = (
                 0xFFFFFFFF if status.upper() in ("FAILED", "FAILURE") else values.number(status or "0", 32)
             )
         except ValueError as error:
             raise Wrong(name.place, str(error)) from None
-        self._add(script.Answer(first.place, self._text, host, number, fields))
-
-    def _kind(self, name: Word, table: dict[str, Kind], what: str) -> Kind:
-        text, place = name.text, name.place
-        match = _NUMBERED.fullmatch(text)
-        kind = table.get(plain(match[1] if match else text))
-        if kind is None:
-            raise Wrong(place, f"unknown {what} {text!r}{near(text, (each.name for each in table.values()))}")
-        if match and match[2] != str(kind.number):
-            raise Wrong(place, f"{kind.name} has number {kind.number}, not {match[2]}")
-        return kind
-
-    def _fields(self, kind: Kind, words: list[Word]) -> Fields:
-        fields: Fields = {}
-        for word in words:
-            if not word.is_field:
-                raise Wrong(word.place, f"{word.text!r}: a field=value of {kind.name} was expected")
-            target = kind.fields.get(plain(word.name))
-            if target is None:
-                known = sorted({name.lower() for name in kind.fields})
-                raise Wrong(
-                    word.place, f"unknown field {word.name!r} of {kind.name}, which has {', '.join(known)}"
-                )
-            if target in fields:
-                raise Wrong(word.place, f"field {word.name!r} of {kind.name} stands there twice")
-            fields[target] = self._field_value(kind, target, word)
-        return fields
-
-    def _field_value(self, kind: Kind, target: str, word: Word) -> Value:
-        try:
-            if target in ("pfns", "words"):
-                return values.numbers(word.value)
-            if target in ("page_count", "byte_count", "byte_offset"):
-                return values.number(word.value, 32)
-            if target == "text" and word.quoted:
-                return word.value.encode()
-            return values.value(word.value, word.quoted, *kind.types[target])
-        except ValueError as error:
-            raise Wrong(word.value_place, f"{word.name}: {error}") from None
-
-    def _attributes(self, words: Iterable[Word]) -> Attributes:
-        found: dict[str, int | bool] = {}
-        for word in words:
-            name = word.name[1:]
-            if name in ("trusted", "untrusted"):
-                found["trusted"] = name == "trusted"
-            elif name in ("connection", "vp", "sint", "vtl", "size"):
-                found[name] = self._number(word, 32)
-            else:
-                raise Wrong(
-                    word.place,
-                    f"unknown attribute {word.name!r}, not one of {ATTRIBUTES}",
-                )
-        return Attributes(**found)  # type: ignore[arg-type]
+        self._add(script.Answer(first.place, self._text, host, number, fields, question))
 
     # -- everything else -------------------------------------------------------------------------------------
 
     def _given(self, first: Word, rest: list[Word]) -> None:
-        name, host = first.text.lower(), 0
+        name, host = first.text.lower().removesuffix(":"), 0
         if name in ("version", "connected"):
             if self._begun:
                 raise Wrong(first.place, "version is a given: it stands before the first message")
@@ -220,13 +182,13 @@ class Reader:
             for word in rest[1:]:
                 if not word.is_field or word.name.lower() != "features":
                     raise Wrong(word.place, f"{word.text!r}: version knows features=")
-                fields["features"] = self._number(word, 32)
+                fields["features"] = number_of(word, 32)
             self._add(script.Given(first.place, self._text, "version", 0, None, fields))
             return
         words = [word for word in rest if not (word.is_field and word.name.lower() == "host")]
         for word in rest:
             if word not in words:
-                host = self._number(word, 16)
+                host = number_of(word, 16)
         guest_side = self._script.side == "guest"
         kinds = {
             "offer": CHANNEL["OFFERCHANNEL"] if guest_side else FROM_HOST["OFFER"],
@@ -235,7 +197,7 @@ class Reader:
             "open": CHANNEL["OPENCHANNEL"],
         }
         self._add(
-            script.Given(first.place, self._text, name, host, kinds[name], self._fields(kinds[name], words))
+            script.Given(first.place, self._text, name, host, kinds[name], fields_of(kinds[name], words))
         )
 
     def _application(self, first: Word, rest: list[Word]) -> None:
@@ -297,7 +259,7 @@ class Reader:
                 number = self._value(lambda text: values.number(text, 32), rest[0], words[:1])
                 words = words[1:]
             elif words and words[0].name.lower() in ("relid", "id"):
-                number, words = self._number(words[0], 32), words[1:]
+                number, words = number_of(words[0], 32), words[1:]
             if words and not words[0].is_field:
                 fields["state"], words = words[0].text.lower(), words[1:]
             fields |= self._named(words, VIEW_FIELDS, "channel")
@@ -329,7 +291,7 @@ class Reader:
                 self._script.cases += numbers
 
     def _choice(self, first: Word, rest: list[Word]) -> None:
-        verb = first.text.lower()
+        verb = first.text.lower().removesuffix(":")
         choices = {"side": ("bus", "host", "guest"), "only": ("bus", "live"), "order": ("any", "exact")}[verb]
         if len(rest) != 1 or rest[0].text.lower() not in choices:
             raise Wrong((rest or [first])[-1].place, f"{verb}: {' or '.join(choices)}")
@@ -371,12 +333,6 @@ class Reader:
         raise Wrong(first.place, f"unknown statement {line!r}{near(words[0], [*verbs, *DIRECTIVES])}")
 
     # -- small change ----------------------------------------------------------------------------------------
-
-    def _number(self, word: Word, width: int) -> int:
-        try:
-            return values.number(word.value, width)
-        except ValueError as error:
-            raise Wrong(word.value_place, f"{word.name}: {error}") from None
 
     def _value(self, convert: Callable[[str], int], first: Word, rest: list[Word]) -> int:
         number = self._read(convert, first, rest)

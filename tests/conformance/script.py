@@ -106,6 +106,7 @@ class Answer(Statement):
     host: int
     status: int
     fields: Fields
+    question: str = ""
 
 
 @dataclass(frozen=True)

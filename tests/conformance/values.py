@@ -63,7 +63,7 @@ def number(text: str, width: int = 64) -> int:
 def numbers(text: str) -> tuple[int, ...]:
     """A list such as 16,17,0x20..0x2f; a run includes its last number. Raises ValueError."""
     values: list[int] = []
-    for part in text.split(","):
+    for part in text.strip("[]").split(","):
         match = _RUN.fullmatch(part)
         values += range(number(match[1]), number(match[2]) + 1) if match else [number(part)]
     return tuple(values)

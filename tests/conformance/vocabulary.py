@@ -127,6 +127,7 @@ RANGES: Final = {
     "pages": "page_count",
     "pfns": "pfns",
     "pfn": "pfns",
+    "page": "pfns",
     "bytes": "byte_count",
     "byte_count": "byte_count",
     "byte_offset": "byte_offset",
@@ -201,6 +202,10 @@ def _device_messages(kinds: dict[int, type[msgspec.Struct]], sender: str) -> dic
             fields[plain("flags")], fields[plain("offer_flags")] = "chn_flags", "flags"
         fields.setdefault(plain("relid"), "relid")
         types.setdefault("relid", (int, "I"))
+        if form is device_link.Open:
+            # No field of the device's: what the guest asked with, which its result must carry.
+            fields |= {plain("open_id"): "openid"}
+            types["openid"] = (int, "I")
         if "ranges" in types:
             fields |= {plain(short): target for short, target in RANGES.items()}
         name = device_link.Kind(number).name.lower()

@@ -20,6 +20,8 @@ OPTIONS: Final[dict[str, Callable[[str], Value]]] = {
     "manual-claims": _switch,
     "manual-pages": _switch,
     "max-version": values.number,
+    "cap": values.number,
+    "trusted": _switch,
     "max-version-later": _switch,
     "absolute-order": _switch,
     "relid-offset": values.number,
@@ -31,6 +33,17 @@ OPTIONS: Final[dict[str, Callable[[str], Value]]] = {
 }
 """Options of a script and how their value is read; one without a value is switched on."""
 
+QUESTIONS: Final = {
+    "DONE": "",
+    "OPEN": "Open",
+    "CLOSE": "Close",
+    "GPADL": "Gpadl",
+    "TEARDOWN": "Teardown",
+    "RETARGET": "Retarget",
+    "WITHDRAW": "Withdraw",
+    "SOCKETCONNECT": "SocketConnect",
+}
+"""`done`, and what the device may have been asked."""
 CALLS: Final = {
     "connect": (),
     "request_offers": (),

@@ -131,6 +131,12 @@ class GuestControl(Attached):
 
     role = Role.GUEST_CONTROL
 
+    def __init__(
+        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger
+    ) -> None:
+        super().__init__(partition, wire, peer, log)
+        self._hear = partial(partition.bus.guest_message, trusted=partition.spec.trusted)
+
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
@@ -138,8 +144,7 @@ class GuestControl(Attached):
         if size > link.MAX_CHANNEL_MESSAGE:
             raise ProtocolError(f"channel message of {size} bytes, at most {link.MAX_CHANNEL_MESSAGE}")
         message = data[link.HEADER.size :]
-        bus, trusted = self.partition.bus, self.partition.spec.trusted
-        self.partition.feed(self, partial(bus.guest_message, trusted=trusted), message, header.where)
+        self.partition.feed(self, self._hear, message, header.where)
 
     def listen(self, on: bool) -> None:
         """Read on, or let packets wait in the socket: the guest finds it full then."""

@@ -181,6 +181,9 @@ class Connection:
             now.pages = now.modifying
             self._lifecycle.monitors.active = now.pages.child_to_parent != 0
         now.modifying = None
+        if now.state is ConnectionState.DISCONNECTING:
+            # Whoever asked is being disconnected: pages in use are let go with the rest, nobody is answered.
+            return
         if now.state is ConnectionState.CONNECTED:
             self._outbox.send(messages.ModifyConnectionResponse(_OK if ok else _FAILURE))
         elif ok:

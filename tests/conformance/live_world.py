@@ -23,7 +23,7 @@ from vmbusd.abi.link import Role
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import requests
 
-OPTIONS: Final = {"vps", "pages"}
+OPTIONS: Final = {"vps", "pages", "max-version", "cap", "relid-offset", "absolute-order", "trusted"}
 """Options that a partition of a daemon has too."""
 HAPPENINGS: Final = {"silence", "guest_gone", "guest_attach", "host_gone", "host_dead", "host_attach"}
 RECONNECTS: Final = {"guest_reconnect": "guest", "host_reconnect": "host"}
@@ -100,12 +100,18 @@ class Daemons:
         running = self._start()
         self._count += 1
         name = f"script-{self._count}"
-        vps, pages = played.options.get("vps"), played.options.get("pages")
+        # Any: the reader has fitted each value to its option.
+        given: dict[str, Any] = dict(played.options)
+        newest = given.get("max-version", given.get("cap"))
         self.ask(
             requests.PartitionAdd(
                 name,
-                vps if isinstance(vps, int) else layout.DEFAULT_VPS,
-                pages * layout.PAGE if isinstance(pages, int) else layout.DEFAULT_RAM_SIZE,
+                given.get("vps", layout.DEFAULT_VPS),
+                given["pages"] * layout.PAGE if "pages" in given else layout.DEFAULT_RAM_SIZE,
+                max_version=None if newest is None else f"{newest >> 16}.{newest & 0xFFFF}",
+                relid_offset=given.get("relid-offset", 0),
+                absolute_order=given.get("absolute-order", False),
+                trusted=given.get("trusted", False),
             )
         )
         try:

@@ -98,6 +98,8 @@ class Reader:
             self._choice(first, rest)
         elif verb.lower() in ("option", "options"):
             self._options(first, rest)
+        elif verb.lower() == "offers":
+            self._offers(first, rest)
         elif verb.lower() in ("version", "connected", "offer", "revoke", "gpadl", "open"):
             self._given(first, rest)
         else:
@@ -170,6 +172,13 @@ class Reader:
         self._add(script.Answer(first.place, self._text, host, number, fields, question))
 
     # -- everything else -------------------------------------------------------------------------------------
+
+    def _offers(self, first: Word, rest: list[Word]) -> None:
+        """`offers 3`: that many plain offers."""
+        for number in range(1, self._value(lambda text: values.number(text, 11), first, rest) + 1):
+            kind = CHANNEL["OFFERCHANNEL"] if self._script.side == "guest" else FROM_HOST["OFFER"]
+            fields: Fields = {"child_relid": number} if self._script.side == "guest" else {}
+            self._add(script.Given(first.place, self._text, "offer", 0, kind, fields))
 
     def _given(self, first: Word, rest: list[Word]) -> None:
         name, host = first.text.lower().removesuffix(":"), 0

@@ -120,7 +120,19 @@ HAPPENINGS: Final = {
     r"silence": "silence",
 }
 """Statements that are no messages; the numbers in them are VPs, host links or event flags."""
-DIRECTIVES: Final = ("case", "side", "only", "order", "option", "version", "offer", "revoke", "gpadl", "open")
+DIRECTIVES: Final = (,)
+    "case",
+    "side",
+    "only",
+    "order",
+    "option",
+    "version",
+    "offer",
+    "offers",
+    "revoke",
+    "gpadl",
+    "open",
+)
 
 
 def near(text: str, known: Iterable[str]) -> str:

@@ -1,2 +1,2 @@
-#= 2:20: unknown attribute '@conn'
-G> REQUEST_OFFERS  @conn=4
+#= 2:20: unknown attribute '@con'
+G> REQUEST_OFFERS  @con=4

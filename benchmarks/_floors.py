@@ -1,4 +1,4 @@
-"""Compiles floors.c against the headers of this checkout and runs it; and says what machine this is."""
+"""Compiles a C program against the headers of this checkout and runs it; and says what machine this is."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Floors:
 
 
 @contextmanager
-def compiled() -> Iterator[Floors]:
-    """The floors, compiled for this run with $CC or gcc."""
+def compiled(source: str = "floors.c") -> Iterator[Floors]:
+    """A program of this folder, compiled for this run with $CC or gcc."""
     with tempfile.TemporaryDirectory(prefix="vmbusd-bench-") as folder:
-        program = Path(folder) / "floors"
+        program = Path(folder) / Path(source).stem
         compiler = shlex.split(os.environ.get("CC", "gcc"))
-        command = [*compiler, *FLAGS, f"-I{HEADERS}", "-o", str(program), str(HERE / "floors.c")]
+        command = [*compiler, *FLAGS, f"-I{HEADERS}", "-o", str(program), str(HERE / source)]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
         except OSError as error:
             yield Floors(None, f"{compiler[0]}: {error.strerror}")
         except subprocess.CalledProcessError as error:
-            yield Floors(None, f"floors.c does not compile: {error.stderr}")
+            yield Floors(None, f"{source} does not compile: {error.stderr}")
         else:
             yield Floors(program)
 

@@ -1,4 +1,4 @@
-"""Rows, ratios and what they should reach: what `signal.py` prints, as a table or as JSON.
+"""Rows, ratios and what they should reach: what the benchmarks print, as a table or as JSON.
 
 A row is one cost in ns, a value per round. A ratio compares it with another row: the median over the rounds
 of the two values measured in the same round, because what a machine does to its cores drifts in seconds.
@@ -14,12 +14,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio to be reached: at least so many times the other row's rate, or at most of its time."""
+    """A ratio to be reached: at least so many times the other row's rate, or at most of its time. With `most`
+    it is the row's own value that must not be more."""
 
-    ratio: float
+    ratio: float = 0
     rate: bool = False
+    most: float = 0
 
     def __str__(self) -> str:
+        if self.most:
+            return f"<= {self.most:,.0f}"
         return f">= {self.ratio:g}x rate" if self.rate else f"<= {self.ratio:g}x time"
 
 
@@ -53,6 +57,8 @@ def ratio(row: Row, rows: dict[str, Row]) -> float | None:
 
 def reached(row: Row, rows: dict[str, Row]) -> bool | None:
     """None for a row without a goal or without a ratio."""
+    if row.goal is not None and row.goal.most:
+        return median(row.values) <= row.goal.most if row.values else None
     value = ratio(row, rows)
     if row.goal is None or value is None:
         return None
@@ -88,7 +94,7 @@ def show(rows: dict[str, Row], head: dict[str, Any], titles: dict[str, str]) -> 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"signal path: {head['rounds']} interleaved rounds, {head['seconds']:.0f} s")
+    table = Table(title=f"{head['benchmark']}: {head['rounds']} interleaved rounds, {head['seconds']:.0f} s")
     table.add_column("what", no_wrap=True)
     for name in ("min", "median", "max"):
         table.add_column(name, justify="right", no_wrap=True)

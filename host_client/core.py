@@ -36,6 +36,20 @@ INBOX_BURST: Final = 256
 """Packets read before the first of them is carried out: bounds the memory that a burst can take."""
 
 
+def _same_device(one: Offer, other: Offer) -> bool:
+    return one.instance == other.instance and one.device.interface == other.device.interface
+
+
+Request = (
+    device_link.Open
+    | device_link.Close
+    | device_link.Gpadl
+    | device_link.Teardown
+    | device_link.Retarget
+    | device_link.Withdraw
+)
+
+
 class Core:
     """Offers, channels and answers of one host link. Not thread-safe but for signalling and `wake_waiter`.
 
@@ -59,7 +73,7 @@ class Core:
         self.waiter = HostWaiter(page, self._bell)
         self._own_flags = EventFlags(page)
         self._by_flag: dict[int, Channel] = {}
-        self._inbox: deque[device_link.ToHost] = deque()
+        self._inbox: deque[Request] = deque()
         self._last_id = 0
         self._left: dict[str, int] | None = None
         self._ram_pages = attached.welcome.ram_size // layout.PAGE
@@ -72,6 +86,7 @@ class Core:
             device_link.Gpadl: self._gpadl,
             device_link.Teardown: self._teardown,
             device_link.Retarget: self._retarget,
+            device_link.Withdraw: self._withdraw,
         }
 
     # -- our requests --------------------------------------------------------------------------------------
@@ -102,7 +117,10 @@ class Core:
                     raise UsageError(f"offer {offer.id} is not one of this link")
                 self._alive()
                 offer.gone = Future()
-                self._end_channel(offer)
+                for other in list(self.offers.values()):
+                    # A primary takes its subchannels along, and our Revoke speaks for them too.
+                    if other is offer or (other.subchannel_index and _same_device(other, offer)):
+                        self._end_channel(other)
                 self.attached.send(device_link.encode(device_link.Revoke(offer.id)))
             return offer.gone
 
@@ -291,6 +309,10 @@ class Core:
             self._call(offer.device.on_retarget, channel, message.vp)
             self._counts["retargets"] += 1
         self._answer(device_link.Retargeted(offer.id, message.generation, message.vp, STATUS_OK))
+
+    def _withdraw(self, offer: Offer, _message: device_link.Withdraw) -> None:
+        """The bus took the channel from the guest: the same as our own revoke, begun by the other side."""
+        self.revoke(offer)
 
     # -- the device ----------------------------------------------------------------------------------------
 

@@ -7,13 +7,14 @@ The answers CLOSED, GPADL_TORN_DOWN and RETARGETED also say that no signal call 
 """
 
 import enum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, get_args
 
 import msgspec
 
 from vmbusd.abi import link
 from vmbusd.abi.errors import ProtocolError
-from vmbusd.abi.packing import U16, U32, Bytes120, Guid, Packing, Tail
+from vmbusd.abi.layout import NO_MONITOR
+from vmbusd.abi.packing import U8, U16, U32, Bytes120, Guid, Packing, Tail
 
 NO_ORDER: Final = 0xFFFFFFFF
 
@@ -23,11 +24,14 @@ class Kind(enum.IntEnum):
 
     OFFER = 16  # host
     REVOKE = 17  # host
+    PROVIDE_SOCKETS = 18  # host
+    ENABLE_SUBCHANNELS = 19  # host
     OPENED = 32  # host
     CLOSED = 33  # host
     GPADL_ACCEPTED = 34  # host
     GPADL_TORN_DOWN = 35  # host
     RETARGETED = 36  # host
+    SOCKET_ANSWER = 37  # host
     OFFER_RESULT = 48  # daemon
     REVOKED = 49  # daemon
     OPEN = 50  # daemon
@@ -35,10 +39,34 @@ class Kind(enum.IntEnum):
     GPADL = 52  # daemon
     TEARDOWN = 53  # daemon
     RETARGET = 54  # daemon
+    WITHDRAW = 55  # daemon
+    SUBCHANNELS_ENABLED = 56  # daemon
+    SOCKETS_PROVIDED = 57  # daemon
+    SOCKET_CONNECT = 58  # daemon
+
+
+class OfferFlag(enum.IntFlag):
+    """`Offer.flags`: what the bus makes of an offer."""
+
+    MONITORED = 0x1
+    """Give it a monitor id if there is one; `monitor_id` names it, or NO_MONITOR for any (cases 297-300).
+    """
+    PIPE = 0x2
+    """A byte pipe: `user_defined` holds 112 bytes, the bus writes pipe type and `pipe_flags` (case 041)."""
+    MESSAGE_PIPE = 0x4
+    """The same in message mode."""
+    SOCKET = 0x8
+    """A socket the host connects to a service of the guest: `interface_id` names the service."""
+
+
+REDIRECT_INTERRUPT: Final = 0x1
+"""`Open.flags`: the guest asked for redirected interrupts (6.0 with feature 0x02)."""
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """Offer a channel. `order` sorts offers of one interface, NO_ORDER last (case 037)."""
+    """Offer a channel. `order` sorts offers of one interface, NO_ORDER last (case 037). `flags` are
+    OfferFlags; `max_subchannels` bounds what EnableSubchannels may ask.
+    """
 
     kind: ClassVar[Kind] = Kind.OFFER
     offer_id: U32
@@ -51,12 +79,50 @@ class Offer(msgspec.Struct, frozen=True):
     order: U32 = NO_ORDER
     flags: U32 = 0
     user_defined: Bytes120 = bytes(120)
+    pipe_flags: U32 = 0
+    max_subchannels: U16 = 0
+    monitor_id: U8 = NO_MONITOR
+    reserved: U8 = 0
 
 
 class Revoke(msgspec.Struct, frozen=True):
-    """Withdraw an offer; no signal of this channel is running any more. Answered by Revoked."""
+    """Withdraw an offer, and with a primary its subchannels; none of their signals is running any more.
+    Answered by Revoked for each.
+    """
 
     kind: ClassVar[Kind] = Kind.REVOKE
+    offer_id: U32
+
+
+class ProvideSockets(msgspec.Struct, frozen=True):
+    """Ask for the guest's socket connects (1) or no longer (0). One host link of a partition may. Answered by
+    SocketsProvided.
+    """
+
+    kind: ClassVar[Kind] = Kind.PROVIDE_SOCKETS
+    enable: U32
+
+
+class EnableSubchannels(msgspec.Struct, frozen=True):
+    """Have `count` subchannels of the open primary `offer_id`: those missing are offered, index i with offer
+    id `first_offer_id` + i - 1. Answered by SubchannelsEnabled.
+    """
+
+    kind: ClassVar[Kind] = Kind.ENABLE_SUBCHANNELS
+    offer_id: U32
+    generation: U32
+    count: U32
+    first_offer_id: U32
+
+
+class SocketAnswer(msgspec.Struct, frozen=True):
+    """Answer to SocketConnect: with status 0 the bus offers the socket's channel as `offer_id` and says
+    OfferResult.
+    """
+
+    kind: ClassVar[Kind] = Kind.SOCKET_ANSWER
+    request_id: U32
+    status: U32
     offer_id: U32
 
 
@@ -133,6 +199,7 @@ class Open(msgspec.Struct, frozen=True):
     ring_gpadl: U32
     downstream_page: U32
     user_data: Bytes120
+    flags: U32 = 0
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -171,11 +238,71 @@ class Retarget(msgspec.Struct, frozen=True):
     vp: U32
 
 
-FromHost = Offer | Revoke | Opened | Closed | GpadlAccepted | GpadlTornDown | Retargeted
-ToHost = OfferResult | Revoked | Open | Close | Gpadl | Teardown | Retarget
+class Withdraw(msgspec.Struct, frozen=True):
+    """The bus has rescinded the channel: close it if it is open and answer with Revoke, which says that no
+    signal of it is running.
+    """
 
-_FROM_HOST = (Offer, Revoke, Opened, Closed, GpadlAccepted, GpadlTornDown, Retargeted)
-_TO_HOST = (OfferResult, Revoked, Open, Close, Gpadl, Teardown, Retarget)
+    kind: ClassVar[Kind] = Kind.WITHDRAW
+    offer_id: U32
+
+
+class SubchannelsEnabled(msgspec.Struct, frozen=True):
+    """Status 0, or a refusal with its reason in UTF-8; `live` subchannels exist now."""
+
+    kind: ClassVar[Kind] = Kind.SUBCHANNELS_ENABLED
+    offer_id: U32
+    status: U32
+    live: U32
+    text: Tail
+
+
+class SocketsProvided(msgspec.Struct, frozen=True):
+    """Status 0, or a refusal with its reason in UTF-8."""
+
+    kind: ClassVar[Kind] = Kind.SOCKETS_PROVIDED
+    status: U32
+    text: Tail
+
+
+class SocketConnect(msgspec.Struct, frozen=True):
+    """The guest connects a socket to a service; answered by SocketAnswer. A silo id of zero means none."""
+
+    kind: ClassVar[Kind] = Kind.SOCKET_CONNECT
+    request_id: U32
+    endpoint_id: Guid
+    service_id: Guid
+    silo_id: Guid
+
+
+FromHost = (
+    Offer
+    | Revoke
+    | Opened
+    | Closed
+    | GpadlAccepted
+    | GpadlTornDown
+    | Retargeted
+    | ProvideSockets
+    | EnableSubchannels
+    | SocketAnswer
+)
+ToHost = (
+    OfferResult
+    | Revoked
+    | Open
+    | Close
+    | Gpadl
+    | Teardown
+    | Retarget
+    | Withdraw
+    | SubchannelsEnabled
+    | SocketsProvided
+    | SocketConnect
+)
+
+_FROM_HOST = get_args(FromHost)
+_TO_HOST = get_args(ToHost)
 _PACKING: Final[dict[int, Packing[msgspec.Struct]]] = {
     cls.kind: Packing(cls) for cls in _FROM_HOST + _TO_HOST
 }

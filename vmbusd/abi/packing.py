@@ -6,6 +6,7 @@ Decoding is strict: too short is an error that names the message and both length
 without a tail are ignored, because real senders pad (UEFI always posts 240 bytes, spec/02 section 1).
 """
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -30,6 +31,9 @@ NO_GUID = UUID(int=0)
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+_PADDING = re.compile(r"\d*x")
+_astuple = msgspec.structs.astuple
+
 
 def _name_to_bytes(text: str) -> bytes:
     return text.encode("ascii")
@@ -49,7 +53,8 @@ _IN: dict[object, Callable[[bytes], Any]] = {UUID: lambda raw: UUID(bytes_le=raw
 class Packing(Generic[S]):
     """Encoder and decoder of one struct class.
 
-    Attributes: `size`, bytes of the fixed part; `has_tail`, whether variable bytes follow it.
+    Attributes: `size`, bytes of the fixed part; `has_tail`, whether variable bytes follow it; `names`, `kinds`
+    and `widths` of the fields, in order: Python type, and bytes without padding (None for the tail).
     """
 
     def __init__(self, cls: type[S]) -> None:
@@ -60,35 +65,46 @@ class Packing(Generic[S]):
         self.has_tail = False
         hints = get_type_hints(cls, include_extras=True)
         self.names = cls.__struct_fields__
+        self.kinds: list[object] = []
+        self.widths: list[int | None] = []
         for index, name in enumerate(self.names):
             hint = hints[name]
             if get_origin(hint) is not Annotated or self.has_tail:
                 raise UsageError(f"{cls.__name__}.{name}: not a packed field, or it follows the tail")
             kind, code = get_args(hint)[:2]
+            self.kinds.append(kind)
             if code == "tail":
                 self.has_tail = True
+                self.widths.append(None)
                 continue
             codes.append(code)
-            if code.endswith("s"):
-                self._out.append((index, int(code[:-1]), _OUT.get(kind, bytes)))
+            width = struct.calcsize("<" + _PADDING.sub("", code))
+            self.widths.append(width)
+            if "s" in code:
+                self._out.append((index, width, _OUT.get(kind, bytes)))
                 if kind in _IN:
                     self._in.append((index, _IN[kind]))
         self._struct = struct.Struct("<" + "".join(codes))
         self.size = self._struct.size
+        # Most messages are numbers only, and these two are most of the cost of a control message.
+        self._pack = self._struct.pack
+        self._unpack = self._struct.unpack_from
+        self._plain = not self._out and not self.has_tail
 
     def encode(self, message: S) -> bytes:
         """The exact bytes of `message`. Raises UsageError for a value that does not fit its field."""
-        values = list(msgspec.structs.astuple(message))
-        tail = values.pop() if self.has_tail else b""
-        for index, width, convert in self._out:
-            raw = convert(values[index])
-            if len(raw) > width:
-                raise UsageError(
-                    f"{self.cls.__name__}.{self.names[index]}: {len(raw)} bytes, at most {width} fit"
-                )
-            values[index] = raw
         try:
-            return self._struct.pack(*values) + tail
+            if self._plain:
+                return self._pack(*_astuple(message))
+            values = list(_astuple(message))
+            tail = values.pop() if self.has_tail else b""
+            for index, width, convert in self._out:
+                raw = values[index] = convert(values[index])
+                if len(raw) > width:
+                    raise UsageError(
+                        f"{self.cls.__name__}.{self.names[index]}: {len(raw)} bytes, at most {width} fit"
+                    )
+            return self._pack(*values) + tail
         except struct.error as error:
             raise UsageError(f"{self.cls.__name__}: {error} in {message}") from error
 
@@ -98,7 +114,11 @@ class Packing(Generic[S]):
             raise ProtocolError(
                 f"{self.cls.__name__} needs {self.size} bytes, {max(len(data) - offset, 0)} came"
             )
-        values = list(self._struct.unpack_from(data, offset))
+        if not self._in:
+            if self.has_tail:
+                return self.cls(*self._unpack(data, offset), bytes(data[offset + self.size :]))
+            return self.cls(*self._unpack(data, offset))
+        values = list(self._unpack(data, offset))
         for index, convert in self._in:
             values[index] = convert(values[index])
         if self.has_tail:

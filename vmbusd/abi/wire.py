@@ -212,3 +212,14 @@ def decode(data: bytes, version: int, features: int = 0, *, sender: Sender = Sen
             Problem.TOO_SHORT, f"{row.name} needs {HEADER_SIZE + packing.size} bytes, {len(data)} came"
         )
     return packing.decode(data, HEADER_SIZE)
+
+
+def check_size(data: bytes) -> None:
+    """Is this a known message with at least the bytes of its smallest form? Raises WireError if not."""
+    number = int.from_bytes(data[:4], "little")
+    forms = _FORMS.get(number) if len(data) >= HEADER_SIZE else None
+    if forms is None:
+        raise WireError(Problem.UNKNOWN, f"{len(data)} bytes of type {number}")
+    least = min(size(form.cls) for form in forms)
+    if len(data) < least:
+        raise WireError(Problem.TOO_SHORT, f"{forms[0].name} needs {least} bytes, {len(data)} came")

@@ -1,35 +1,40 @@
 """Bus: the VMBus host of one partition as a pure machine. One input at a time, a list of effects out.
 
 Inputs are bytes of the guest, answers of hosts, and what the server observed: a claim became free, a link or
-a process ended, a VP came or went. Nothing here waits, reads a clock or fails on a peer's bytes; the same
-inputs give the same effects. A message that deserves no answer comes out as one `Refused`. The rules of a
-channel stand in `channels` and `lifecycle`, of memory in `gpadls`, of contact in `connection`.
-Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's `vmbus_server/src/channels.rs`.
+a process ended, a VP came or went, time passed. Nothing here waits, reads a clock or fails on a peer's bytes;
+the same inputs give the same effects. A message that deserves no answer comes out as one `Refused`. The
+rules of a channel stand in `channels`, `opening` and `lifecycle`, of memory in `gpadls`, of contact in
+`negotiation` and `connection`. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's
+`vmbus_server/src/channels.rs`.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, get_args
+from uuid import UUID
 
 import msgspec
 
 from vmbusd.abi import device_link, messages, wire
-from vmbusd.bus.channels import Channel, ChannelView, State
-from vmbusd.bus.connection import (
-    Answer,
-    Connection,
-    ConnectionState,
-    Contact,
-    asks_elsewhere,
-    check_connection_id,
-    negotiate,
-)
-from vmbusd.bus.effects import Disconnected, Effect, Refused
+from vmbusd.bus.channels import Channel, ChannelView
+from vmbusd.bus.connection import Connection
+from vmbusd.bus.effects import Effect, Refused
 from vmbusd.bus.gpadls import Gpadls
 from vmbusd.bus.lifecycle import Lifecycle
+from vmbusd.bus.negotiation import SINTS, Contact, check_connection_id
+from vmbusd.bus.offering import prepare
+from vmbusd.bus.offers import Offers, is_socket
+from vmbusd.bus.opening import open_request
+from vmbusd.bus.options import BusOptions
 from vmbusd.bus.outbox import Outbox
 from vmbusd.bus.refusal import Kind, Refusal
 from vmbusd.bus.registry import Registry
+from vmbusd.bus.sockets import HOST_WAITS, Sockets
 from vmbusd.bus.targets import Targets
+
+MAX_WAITING: Final = 64
+"""Guest messages that may wait while `Bus.accepting` is False; their reader must stop before (case 311)."""
+_PAUSED_HEARS: Final = (messages.Resume, messages.Unload, *get_args(Contact))
 
 
 class BusStatistics(msgspec.Struct, frozen=True):
@@ -45,50 +50,97 @@ class BusStatistics(msgspec.Struct, frozen=True):
 class Bus:
     """The VMBus host of one partition.
 
-    Args: `vps`, number of virtual processors; `ram_pages`, pages of guest memory.
+    Args: `vps`, number of virtual processors; `ram_pages`, pages of guest memory; `options`.
     Every method that returns effects returns them in the order in which they must be carried out.
+    Raises UsageError for options that cannot be.
     """
 
-    def __init__(self, *, vps: int, ram_pages: int) -> None:
+    def __init__(self, *, vps: int, ram_pages: int, options: BusOptions | None = None) -> None:
+        options = options or BusOptions()
+        options.check()
         self._vps = vps
-        self._connection = Connection()
-        self._outbox = Outbox()
-        self._registry = Registry()
-        self._gpadls = Gpadls(self._outbox, ram_pages)
-        self._targets = Targets(self._outbox, vps)
-        self._lifecycle = Lifecycle(self._outbox, self._registry, self._gpadls, self._targets)
+        self._outbox = outbox = Outbox()
+        self._registry = registry = Registry(options.relid_offset)
+        self._gpadls = gpadls = Gpadls(outbox, ram_pages, options.max_unfinished_gpadls)
+        self._targets = targets = Targets(outbox, vps)
+        self._lifecycle = lifecycle = Lifecycle(outbox, registry, gpadls, targets)
+        self._offers = offers = Offers(outbox, registry, lifecycle, absolute_order=options.absolute_order)
+        self._sockets = Sockets(outbox, lifecycle, offers.offer)
+        self._connection = connection = Connection(
+            options, outbox, registry, targets, lifecycle, vps=vps, ram_pages=ram_pages
+        )
+        self._waiting: deque[tuple[bytes, int, bool]] = deque()
         # Any: each handler takes the class it is filed under.
         self._from_guest: dict[type[msgspec.Struct], Callable[[Any], None]] = {
             messages.RequestOffers: self._request_offers,
             messages.Open: self._open,
+            messages.Open2: self._open,
             messages.Close: self._close,
             messages.GpadlHeader: self._gpadl_header,
-            messages.GpadlBody: self._gpadls.body,
+            messages.GpadlBody: gpadls.body,
             messages.GpadlTeardown: self._gpadl_teardown,
             messages.RelidReleased: self._relid_released,
-            messages.Unload: self._unload,
-            messages.ModifyChannel: self._modify_channel,
+            messages.Unload: connection.unload,
+            messages.OpenReserved: self._open_reserved,
+            messages.CloseReserved: self._close_reserved,
             messages.TlConnect: self._tl_connect,
             messages.TlConnect2: self._tl_connect,
+            messages.ModifyChannel: self._modify_channel,
+            messages.ModifyConnection: connection.modify,
+            messages.Pause: connection.pause,
+            messages.Resume: connection.resume,
         }
-        self._from_host: dict[type[msgspec.Struct], Callable[[Channel, Any], None]] = {
+        self._of_offer: dict[type[msgspec.Struct], Callable[[Channel, Any], None]] = {
             device_link.Revoke: self._revoke,
-            device_link.Opened: self._lifecycle.opened,
-            device_link.Closed: self._lifecycle.closed,
+            device_link.EnableSubchannels: offers.enable_subchannels,
+            device_link.Opened: lifecycle.opened,
+            device_link.Closed: lifecycle.closed,
             device_link.GpadlAccepted: self._gpadl_accepted,
             device_link.GpadlTornDown: self._gpadl_torn_down,
-            device_link.Retargeted: self._retargeted,
+            device_link.Retargeted: targets.retargeted,
         }
+        self._of_host: dict[type[msgspec.Struct], Callable[[int, Any], None]] = {
+            device_link.Offer: self._offer,
+            device_link.ProvideSockets: self._sockets.provide,
+            device_link.SocketAnswer: self._sockets.answer,
+        }
+
+    # What it is
 
     @property
     def state(self) -> str:
-        """ "disconnected", "connected" or "disconnecting"."""
-        return self._connection.state.value
+        """ "disconnected", "connecting", "connected" or "disconnecting"."""
+        return self._connection.now.state.value
 
     @property
     def version(self) -> int:
         """The version spoken (major << 16 | minor), 0 unless connected."""
-        return self._connection.version
+        return self._connection.now.version
+
+    @property
+    def features(self) -> int:
+        """The feature flags granted, 0 unless connected at 6.0."""
+        return self._connection.now.features
+
+    @property
+    def client_id(self) -> UUID:
+        """What the guest calls itself (case 009); zero unless it said."""
+        return self._connection.now.client_id
+
+    @property
+    def paused(self) -> bool:
+        """The guest asked for silence, and messages to it are held back."""
+        return self._outbox.paused
+
+    @property
+    def accepting(self) -> bool:
+        """May guest messages be handled? While not they wait here, at most MAX_WAITING: stop reading them."""
+        return not (self._outbox.blocked or self._connection.resets or self._sockets.full)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `tick` must be called, in its seconds; None: time changes nothing now."""
+        return self._sockets.next_deadline()
 
     def channels(self) -> list[ChannelView]:
         """Every channel, in the order of the offers."""
@@ -104,40 +156,62 @@ class Bus:
             gpadl_pages=self._gpadls.pages,
         )
 
-    def guest_message(self, data: bytes, connection_id: int) -> list[Effect]:
-        """A channel message of the guest, as posted on a message connection. Never raises for its bytes."""
-        try:
-            connection = self._connection
-            message = wire.decode(data, connection.version, connection.features)
-            check_connection_id(message, connection_id)
-            handler = self._from_guest.get(type(message))
-            if handler is not None:
-                handler(message)
-            elif isinstance(message, Contact):
-                self._initiate_contact(message, connection_id)
-            else:
-                raise Refusal(Kind.NOT_SUPPORTED, type(message).__name__)
-        except wire.WireError as error:
-            self._outbox.add(Refused(error.problem, str(error)))
-        except Refusal as refusal:
-            self._outbox.add(Refused(refusal.kind, str(refusal)))
+    # Inputs of the guest
+
+    def guest_message(self, data: bytes, connection_id: int, *, trusted: bool = False) -> list[Effect]:
+        """A channel message of the guest, as posted on a message connection, `trusted` if it came the way
+        that the rest of the system cannot see. Never raises for its bytes."""
+        if self.accepting and not self._waiting:
+            self._handle(data, connection_id, trusted)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append((data, connection_id, trusted))
+        else:
+            self._outbox.add(Refused(Kind.TOO_MANY, f"{MAX_WAITING} messages wait already"))
         return self._finish()
+
+    def guest_output(self, ready: bool) -> list[Effect]:
+        """Whether the transport takes messages to the guest. While not they are held back in order, and no
+        guest message is handled (case 291)."""
+        self._outbox.blocked = not ready
+        self._outbox.flow()
+        return self._finish()
+
+    def guest_gone(self) -> list[Effect]:
+        """The guest's link ended: an unload without an answer (case 176). Ends with `Disconnected`, now or
+        when devices and claims are done."""
+        self._waiting.clear()
+        self._outbox.blocked = False
+        self._connection.guest_gone()
+        return self._finish()
+
+    # Inputs of hosts
 
     def host_message(self, host: int, message: device_link.FromHost) -> list[Effect]:
         """A device message of host link `host`. Never raises for what it says."""
         try:
-            if isinstance(message, device_link.Offer):
-                self._offer(host, message)
+            if (handler := self._of_host.get(type(message))) is not None:
+                handler(host, message)
             else:
-                channel = self._registry.offered(host, message.offer_id)
-                if channel is None:
-                    raise Refusal(
-                        Kind.UNKNOWN_OFFER, f"{type(message).__name__} for offer {message.offer_id}"
-                    )
-                self._from_host[type(message)](channel, message)
+                self._message_of_offer(host, message)
         except Refusal as refusal:
             self._outbox.add(Refused(refusal.kind, str(refusal)))
         return self._finish()
+
+    def host_gone(self, host: int) -> list[Effect]:
+        """A host link ended: its offers are rescinded at once, sub-channels first (case 177). What its
+        process might still do is waited for until `host_dead`."""
+        self._sockets.host_gone(host)
+        self._offers.withdraw_all(host)
+        return self._finish()
+
+    def host_dead(self, host: int) -> list[Effect]:
+        """The process of a host link is gone, or it left in order: it has acknowledged everything."""
+        self._sockets.host_gone(host)
+        self._offers.withdraw_all(host)
+        self._lifecycle.host_dead(host)
+        return self._finish()
+
+    # Inputs of the server
 
     def claim_free(self, flag: int, generation: int) -> list[Effect]:
         """The claim of a closed slot was seen free: no callback of `generation` runs or will run."""
@@ -150,27 +224,24 @@ class Bus:
             self._outbox.add(Refused(refusal.kind, str(refusal)))
         return self._finish()
 
-    def host_gone(self, host: int) -> list[Effect]:
-        """A host link ended: its offers are rescinded at once, sub-channels first (case 177). What its
-        process might still do is waited for until `host_dead`."""
-        self._withdraw_all(host)
+    def pages_modified(self, ticket: int, ok: bool) -> list[Effect]:
+        """The answer to `ModifyPages`: the pages are in use, or cannot be used."""
+        try:
+            self._connection.pages_modified(ticket, ok=ok)
+        except Refusal as refusal:
+            self._outbox.add(Refused(refusal.kind, str(refusal)))
         return self._finish()
 
-    def host_dead(self, host: int) -> list[Effect]:
-        """The process of a host link is gone, or it left in order: it has acknowledged everything."""
-        self._withdraw_all(host)
-        self._lifecycle.host_dead(host)
+    def reset(self) -> list[Effect]:
+        """Make the bus as new, for whoever runs the partition: ends with `ResetDone`, now or later. Guest
+        messages that come meanwhile wait (cases 166-170)."""
+        self._connection.reset()
         return self._finish()
 
-    def guest_gone(self) -> list[Effect]:
-        """The guest's link ended: an unload without an answer (case 176). Ends with `Disconnected`, now or
-        when devices and claims are done."""
-        connection = self._connection
-        connection.unload_asked, connection.contact = False, None
-        if connection.state is ConnectionState.DISCONNECTED:
-            self._outbox.add(Disconnected())
-        elif connection.state is ConnectionState.CONNECTED:
-            self._disconnect()
+    def tick(self, now: float) -> list[Effect]:
+        """It is `now`: seconds of any clock that does not go back, 0.0 before the first. What a host offers
+        or answers is dated by the last tick."""
+        self._sockets.tick(now)
         return self._finish()
 
     def vp_offline(self, vp: int, live: int) -> list[Effect]:
@@ -183,70 +254,59 @@ class Bus:
         self._targets.online(vp)
         return self._finish()
 
-    # Connection
-
-    def _initiate_contact(self, contact: Contact, connection_id: int) -> None:
-        elsewhere = asks_elsewhere(contact, connection_id, self._vps)
-        if elsewhere is not None:
-            self._answer(elsewhere)
-        elif self._connection.state is ConnectionState.DISCONNECTED:
-            self._contact(contact)
-        else:
-            # Also the contact of an unknown version ends the connection that stands (cases 163-165).
-            self._connection.unload_asked, self._connection.contact = False, contact
-            if self._connection.state is ConnectionState.CONNECTED:
-                self._disconnect()
-
-    def _contact(self, contact: Contact) -> None:
-        answer = negotiate(contact, self._vps)
-        self._outbox.vp = answer.vp
-        if answer.version:
-            state, version, features = ConnectionState.CONNECTED, answer.version, answer.features
-            self._connection = Connection(state, version, features)
-            self._lifecycle.features = features
-        self._answer(answer)
-
-    def _answer(self, answer: Answer) -> None:
-        self._outbox.send(answer.response, vp=answer.vp, sint=answer.sint)
-
-    def _unload(self, _message: messages.Unload) -> None:
-        self._connection.unload_asked = True
-        self._disconnect()
-
-    def _disconnect(self) -> None:
-        self._connection.state = ConnectionState.DISCONNECTING
-        self._connection.version = wire.NOT_CONNECTED
-        for channel in self._registry.all():
-            self._lifecycle.reset(channel)
-
     def _finish(self) -> list[Effect]:
-        """The effects of this input; a disconnect is done when no channel has a relid any more."""
-        ended = self._connection
-        if ended.state is ConnectionState.DISCONNECTING and not self._registry.ids.in_use:
-            self._connection = Connection()
-            self._outbox.add(Disconnected())
-            if ended.unload_asked:
-                self._outbox.send(messages.UnloadResponse())
-            elif ended.contact is not None:
-                self._contact(ended.contact)
+        """The effects of this input, and of guest messages that need not wait any longer."""
+        self._advance()
+        while self._waiting and self.accepting:
+            self._handle(*self._waiting.popleft())
+            self._advance()
         return self._outbox.take()
 
+    def _advance(self) -> None:
+        if self._connection.now.version == wire.NOT_CONNECTED:
+            self._sockets.forget()
+            self._connection.finish()
+
+    # Messages of the guest
+
+    def _handle(self, data: bytes, connection_id: int, trusted: bool) -> None:
+        try:
+            now = self._connection.now
+            if now.trusted and not trusted:
+                raise Refusal(Kind.NOT_TRUSTED, "an untrusted message on a trusted connection")
+            message = wire.decode(data, now.version, now.features)
+            check_connection_id(message, connection_id)
+            if self._outbox.paused:
+                self._unpause(message)
+            handler = self._from_guest.get(type(message))
+            if handler is not None:
+                handler(message)
+            elif isinstance(message, Contact):
+                self._connection.initiate_contact(message, data, connection_id, trusted=trusted)
+        except wire.WireError as error:
+            self._outbox.add(Refused(error.problem, str(error)))
+        except Refusal as refusal:
+            self._outbox.add(Refused(refusal.kind, str(refusal)))
+
+    def _unpause(self, message: msgspec.Struct) -> None:
+        """A paused connection hears only what ends the pause (case 293)."""
+        if not isinstance(message, _PAUSED_HEARS):
+            raise Refusal(Kind.PAUSED, type(message).__name__)
+        self._outbox.paused = False
+        self._outbox.flow()
+
     def _request_offers(self, _message: messages.RequestOffers) -> None:
-        if self._connection.offers_sent:
+        if self._connection.now.offers_sent:
             raise Refusal(Kind.WRONG_STATE, "the offers were sent already")
-        self._connection.offers_sent = True
-        released = [c for c in self._registry.all() if c.state is State.CLIENT_RELEASED]
-        for channel in sorted(released, key=lambda c: c.order):
-            self._lifecycle.offer(channel)
-        self._outbox.send(messages.AllOffersDelivered())
+        self._connection.now.offers_sent = True
+        self._offers.request()
 
-    # Guest
-
-    def _open(self, message: messages.Open) -> None:
-        self._lifecycle.open(self._registry.known(message.child_relid), message)
+    def _open(self, message: messages.Open | messages.Open2) -> None:
+        request = open_request(message, self._connection.now.features)
+        self._lifecycle.open(self._registry.known(message.child_relid), request)
 
     def _close(self, message: messages.Close) -> None:
-        self._lifecycle.close(self._registry.known(message.child_relid))
+        self._lifecycle.close_primary(self._registry.known(message.child_relid))
 
     def _gpadl_header(self, message: messages.GpadlHeader) -> None:
         self._gpadls.header(self._registry.find(message.child_relid), message)
@@ -257,40 +317,41 @@ class Bus:
     def _relid_released(self, message: messages.RelidReleased) -> None:
         self._lifecycle.release(self._registry.known(message.child_relid))
 
-    def _modify_channel(self, message: messages.ModifyChannel) -> None:
-        channel = self._registry.find(message.child_relid)
-        self._targets.modify(channel, message, self._connection.version)
+    def _open_reserved(self, message: messages.OpenReserved) -> None:
+        self._check_target(message)
+        self._lifecycle.open_reserved(self._registry.known(message.child_relid), message)
+
+    def _close_reserved(self, message: messages.CloseReserved) -> None:
+        self._check_target(message)
+        self._lifecycle.close_reserved(self._registry.known(message.child_relid), message)
+
+    def _check_target(self, message: messages.OpenReserved | messages.CloseReserved) -> None:
+        """Raises Refusal when the answer could not be sent anywhere."""
+        if message.target_vp >= self._vps or not 0 < message.target_sint < SINTS:
+            where = f"VP {message.target_vp} SINT {message.target_sint}"
+            raise Refusal(Kind.WRONG_TARGET, f"{type(message).__name__} names {where}")
 
     def _tl_connect(self, message: messages.TlConnect | messages.TlConnect2) -> None:
-        """Nobody listens for sockets; a guest below 4.1 is not told."""
-        if self._connection.version < wire.V4_1:
-            raise Refusal(Kind.NOT_SUPPORTED, type(message).__name__)
-        endpoint, service = message.guest_endpoint_id, message.host_service_id
-        self._outbox.send(messages.TlConnectResult(endpoint, service, messages.CONNECTION_REFUSED))
+        self._sockets.connect(message, self._connection.now.version)
 
-    # Hosts
+    def _modify_channel(self, message: messages.ModifyChannel) -> None:
+        self._targets.modify(self._registry.find(message.child_relid), message)
+
+    # Messages of hosts
+
+    def _message_of_offer(self, host: int, message: Any) -> None:
+        """Any: every class in `_of_offer` has an offer id."""
+        channel = self._registry.offered(host, message.offer_id)
+        if channel is None:
+            raise Refusal(Kind.UNKNOWN_OFFER, f"{type(message).__name__} for offer {message.offer_id}")
+        # What crossed our Withdraw counts for nothing, the host is to say Revoke.
+        if not channel.withdrawn or isinstance(message, device_link.Revoke):
+            self._of_offer[type(message)](channel, message)
 
     def _offer(self, host: int, offer: device_link.Offer) -> None:
-        existing = self._registry.with_key(offer)
-        refusal = ""
-        if self._registry.offered(host, offer.offer_id) is not None:
-            refusal = f"offer id {offer.offer_id} is in use"
-        elif existing is not None and existing.state is not State.REVOKED:
-            refusal = "an offer with this interface, instance and subchannel index already exists"
-        elif existing is None and self._registry.full():
-            refusal = "too many channels"
-        status = messages.UNSUCCESSFUL if refusal else messages.SUCCESS
-        self._outbox.ask(host, device_link.OfferResult(offer.offer_id, status, refusal.encode()))
-        if refusal:
-            return
-        if existing is not None:
-            self._lifecycle.reoffer(existing, offer, host)
-            return
-        channel = Channel(offer, host)
-        self._registry.add(channel)
-        connected = self._connection.state is ConnectionState.CONNECTED
-        if connected and self._connection.offers_sent:
-            self._lifecycle.offer(channel)
+        channel = self._offers.offer(host, prepare(offer))
+        if channel is not None and is_socket(offer):
+            self._sockets.expect(channel, HOST_WAITS)
 
     def _revoke(self, channel: Channel, _message: device_link.Revoke) -> None:
         self._lifecycle.revoke(channel, acknowledged=True)
@@ -302,11 +363,3 @@ class Bus:
     def _gpadl_torn_down(self, channel: Channel, message: device_link.GpadlTornDown) -> None:
         self._gpadls.torn_down(channel, message)
         self._lifecycle.settle(channel)
-
-    def _retargeted(self, channel: Channel, message: device_link.Retargeted) -> None:
-        self._targets.retargeted(channel, message, self._connection.version)
-
-    def _withdraw_all(self, host: int) -> None:
-        offers = self._registry.of_host(host)
-        for channel in sorted(offers, key=lambda c: c.offer.subchannel_index == 0):
-            self._lifecycle.revoke(channel, acknowledged=False)

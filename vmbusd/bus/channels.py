@@ -14,8 +14,7 @@ from uuid import UUID
 import msgspec
 
 from vmbusd.abi.device_link import Offer
-from vmbusd.abi.layout import NO_TARGET
-from vmbusd.abi.messages import Open
+from vmbusd.abi.layout import NO_MONITOR, NO_TARGET
 from vmbusd.bus.refusal import Kind, Refusal
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class State(enum.IntEnum):
     OPENING = 2  # the device was asked to open
     OPEN = 3
     CLOSING = 4  # the device lets go, the claim becomes free
-    CLOSING_REOPEN = 5  # the same, and the guest asked to open again
+    CLOSING_REOPEN = 5  # the same, or its event flag is still another's, and the guest asked to open
     REVOKED = 6  # withdrawn, the guest has not released it
     REOFFERED = 7  # the device is back, the guest has not released it
     CLOSING_CLIENT_RELEASE = 8  # the guest is done, device or claim are not
@@ -48,6 +47,7 @@ class Event(enum.IntEnum):
 
     OFFER = enum.auto()  # it is offered to the guest
     OPEN = enum.auto()  # guest
+    WAIT = enum.auto()  # the guest opens it, and the last open of the event flag is not complete
     CLOSE = enum.auto()  # guest
     RELEASE = enum.auto()  # guest: RELID_RELEASED
     RESET = enum.auto()  # the connection ends
@@ -65,6 +65,7 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
     _S.CLIENT_RELEASED: {_E.OFFER: _S.CLOSED, _E.REVOKE: _S.REMOVED},
     _S.CLOSED: {
         _E.OPEN: _S.OPENING,
+        _E.WAIT: _S.CLOSING_REOPEN,
         _E.RELEASE: _S.CLOSING_CLIENT_RELEASE,
         _E.RESET: _S.CLOSING_CLIENT_RELEASE,
         _E.REVOKE: _S.REVOKED,
@@ -124,6 +125,24 @@ WITHDRAWN: Final = frozenset({State.REVOKED, State.REOFFERED})
 SLOT_OPEN: Final = frozenset({State.OPENING, State.OPEN})
 
 
+class OpenRequest(msgspec.Struct, frozen=True):
+    """An open as the guest asked for it, whichever message it used.
+
+    `flag` and `connection_id` are 0 where the guest named none; `reserved` is the (VP, SINT) to answer when
+    the channel is opened as reserved.
+    """
+
+    openid: int
+    ring: int
+    target_vp: int
+    downstream_page: int
+    user_data: bytes = bytes(120)
+    flag: int = 0
+    connection_id: int = 0
+    flags: int = 0
+    reserved: tuple[int, int] | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Channel:
     """One offer, from the host's Offer to its removal. All times are counted in messages, not seconds."""
@@ -133,9 +152,15 @@ class Channel:
     state: State = State.CLIENT_RELEASED
     relid: int = 0
     flag: int = 0
+    """The event flag whose slot is the channel's; 0: none now."""
+    connection_id: int = 0
+    monitor_id: int = NO_MONITOR
+    armed: bool = False
+    """The monitor bit signals the device."""
     generation: int = 0
     target_vp: int = NO_TARGET
-    openid: int = 0
+    opened: OpenRequest | None = None
+    """The current or last open."""
     ring: int | None = None
     """GPADL handle of the rings of the current or last open."""
     claim: int = 0
@@ -144,7 +169,19 @@ class Channel:
     """The device was asked to open and has neither refused nor closed."""
     ghost: int | None = None
     """Host link that ended while its process may still be signalling this channel."""
-    reopen: Open | None = None
+    reserved: tuple[int, int] | None = None
+    """VP and SINT of who opened, or now closes, the channel as reserved."""
+    kept: bool = False
+    """An unload does not wait for it: it is open as reserved, or a reset did not wait for its device."""
+    abandoned: bool = False
+    """The bus was reset while the device owed its answer to open: that answer counts for nothing."""
+    withdrawn: bool = False
+    """The bus withdrew it; its host has not said Revoke yet."""
+    socket: bool = False
+    """A socket: it does not outlive the connection."""
+    expires: float | None = None
+    """When the guest must have opened it."""
+    reopen: OpenRequest | None = None
     retarget: tuple[int, int] | None = None
     """MODIFYCHANNEL under way: new VP, old VP."""
     next_target: int | None = None
@@ -163,6 +200,12 @@ class Channel:
         """The order in which offers are listed and given relids; GUIDs compare as numbers (case 037)."""
         offer = self.offer
         return offer.interface_id.int, offer.order, offer.instance_id.int, offer.subchannel_index
+
+    @property
+    def absolute_order(self) -> tuple[int, int, int, int]:
+        """The same with the order first (case 038)."""
+        offer = self.offer
+        return offer.order, offer.interface_id.int, offer.instance_id.int, offer.subchannel_index
 
     def step(self, event: Event) -> None:
         """Take the transition. Raises Refusal when the event is not legal in this state."""

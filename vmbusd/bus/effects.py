@@ -11,11 +11,16 @@ from vmbusd.abi.device_link import ToHost
 
 
 class SendToGuest(msgspec.Struct, frozen=True):
-    """Deliver one channel message (at most 240 bytes) to a VP and SINT of the guest."""
+    """Deliver one channel message (at most 240 bytes) to a VP and SINT of the guest.
+
+    `may_drop`: it goes to the target of a reserved channel. If that cannot take it now it is dropped, and
+    never delays another message (case 185).
+    """
 
     data: bytes
     vp: int
     sint: int
+    may_drop: bool = False
 
 
 class AskHost(msgspec.Struct, frozen=True):
@@ -26,7 +31,8 @@ class AskHost(msgspec.Struct, frozen=True):
 
 
 class FillSlot(msgspec.Struct, frozen=True):
-    """Write the record, then the slot with open = 0, before the guest can hear of the channel."""
+    """Write the record, then the slot with open = 0, before the guest can hear of the channel (where the
+    guest chooses the flag: before the channel opens). `host` and `offer_id` name its offer."""
 
     flag: int
     relid: int
@@ -37,6 +43,7 @@ class FillSlot(msgspec.Struct, frozen=True):
     interface_id: UUID
     instance_id: UUID
     subchannel_index: int
+    offer_id: int
 
 
 class SetTarget(msgspec.Struct, frozen=True):
@@ -76,6 +83,48 @@ class SetState(msgspec.Struct, frozen=True):
     state: int
 
 
+class ModifyPages(msgspec.Struct, frozen=True):
+    """Use these pages of guest memory from now on (guest physical addresses, page aligned; 0: none) and
+    answer with `Bus.pages_modified(ticket, ok)`, at once or later. If it fails, what was in use stays in use.
+
+    `interrupt_page` is the legacy interrupt page of 0.13 and 1.1, the others are the monitor pages;
+    `own_monitor` says that those are the backend's own.
+    """
+
+    ticket: int
+    interrupt_page: int
+    parent_to_child: int
+    child_to_parent: int
+    own_monitor: bool
+
+
+class ResetPages(msgspec.Struct, frozen=True):
+    """Let go of every page of the guest; a `ModifyPages` that is not answered yet counts for nothing."""
+
+
+class ArmMonitor(msgspec.Struct, frozen=True):
+    """A monitored channel opens: bit `monitor_id` of the child-to-parent page signals host link `host` of
+    event flag `flag` from now on."""
+
+    monitor_id: int
+    flag: int
+    host: int
+    connection_id: int
+
+
+class DisarmMonitor(msgspec.Struct, frozen=True):
+    """The bit means nobody any more."""
+
+    monitor_id: int
+
+
+class ForwardContact(msgspec.Struct, frozen=True):
+    """Hand this INITIATE_CONTACT to the server of VTL `vtl`; this bus does nothing with it."""
+
+    data: bytes
+    vtl: int
+
+
 class Refused(msgspec.Struct, frozen=True):
     """A message was refused without an answer: count it under `kind`, log `reason` once per kind and link."""
 
@@ -84,7 +133,13 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The connection is over and everything it held is released."""
+    """The connection is over and everything it held is released, except channels opened as reserved."""
+
+
+class ResetDone(msgspec.Struct, frozen=True):
+    """The bus is as new; `callers` is how many `Bus.reset` this answers (case 169)."""
+
+    callers: int
 
 
 Effect = (
@@ -96,6 +151,12 @@ Effect = (
     | CloseSlot
     | EmptySlot
     | SetState
+    | ModifyPages
+    | ResetPages
+    | ArmMonitor
+    | DisarmMonitor
+    | ForwardContact
     | Refused
     | Disconnected
+    | ResetDone
 )

@@ -17,8 +17,6 @@ from vmbusd.bus.channels import GUEST_KNOWS, WITHDRAWN, Channel
 from vmbusd.bus.outbox import Outbox
 from vmbusd.bus.refusal import Kind, Refusal
 
-MAX_UNFINISHED: Final = 256
-"""Range buffers being assembled: at most 64 KiB each, so 16 MiB. A guest needs one per thread."""
 MAX_GPADLS: Final = 16384
 """GPADLs of a partition, eight for each channel."""
 MAX_TOTAL_PAGES: Final = 1 << 22
@@ -49,11 +47,13 @@ class Gpadl:
 class Gpadls:
     """All GPADLs of a partition.
 
-    Args: `outbox`, where effects go; `ram_pages`, pages of guest memory: no higher page number is accepted.
+    Args: `outbox`, where effects go; `ram_pages`, pages of guest memory: no higher page number is accepted;
+    `max_unfinished`, how many may lack bodies (case 310).
     """
 
-    def __init__(self, outbox: Outbox, ram_pages: int) -> None:
+    def __init__(self, outbox: Outbox, ram_pages: int, max_unfinished: int) -> None:
         self._outbox = outbox
+        self._max_unfinished = max_unfinished
         self._ram_pages = ram_pages
         self._unfinished: dict[int, tuple[Channel, Gpadl, Assembly]] = {}
         self._count = 0
@@ -80,9 +80,10 @@ class Gpadls:
         assembly = Assembly(message)
         if (
             channel is None
+            or channel.reserved is not None
             or handle in channel.gpadls
             or self._count >= MAX_GPADLS
-            or (assembly.missing and (handle in self._unfinished or len(self._unfinished) >= MAX_UNFINISHED))
+            or (assembly.missing and not self._may_begin(handle))
         ):
             self._created(message.child_relid, handle, messages.UNSUCCESSFUL)
             return
@@ -92,6 +93,9 @@ class Gpadls:
             self._unfinished[handle] = channel, gpadl, assembly
         else:
             self._complete(channel, gpadl, assembly)
+
+    def _may_begin(self, handle: int) -> bool:
+        return handle not in self._unfinished and len(self._unfinished) < self._max_unfinished
 
     def body(self, message: messages.GpadlBody) -> None:
         """The guest continues a GPADL. Raises Refusal when none is unfinished by that handle (case 094)."""
@@ -105,7 +109,10 @@ class Gpadls:
             self._complete(channel, gpadl, assembly)
 
     def teardown(self, channel: Channel, message: messages.GpadlTeardown) -> None:
-        """The guest wants its memory back. Raises Refusal unless the GPADL is accepted (case 099)."""
+        """The guest wants its memory back. Raises Refusal unless the GPADL is accepted, and on a reserved
+        channel (cases 099, 184)."""
+        if channel.reserved is not None:
+            raise Refusal(Kind.WRONG_STATE, f"teardown of a GPADL of reserved channel {channel.relid}")
         gpadl = channel.gpadls.get(message.gpadl)
         if gpadl is None:
             raise Refusal(Kind.UNKNOWN_GPADL, f"handle {message.gpadl:#x} on relid {channel.relid}")

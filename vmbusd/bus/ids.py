@@ -1,4 +1,4 @@
-"""Numbers the bus gives out: the lowest free relid, a generation per event flag, the event connection id.
+"""Numbers the bus gives out: relids, monitor ids, generations of event flags, the event connection id.
 
 A relid is free again only when nothing of its channel is left. Generations belong to the event flag and
 survive its reuse: a flag never sees the same generation twice, so every stale answer shows. Sources: OpenVMM
@@ -12,6 +12,9 @@ from vmbusd.abi.layout import FLAGS, MAX_RELID, SINT, next_generation
 
 EVENT_CONNECTION_BASE: Final = SINT << 12
 """Event connection ids: relid in the low bits, SINT in bits 12-15, VTL in bits 16-17 (case 036)."""
+
+MONITOR_IDS: Final = 128
+"""Bits of a monitor page: 4 groups of 32 (spec/01 section 7)."""
 
 
 def event_connection_id(relid: int) -> int:
@@ -27,16 +30,21 @@ class Ids:
 
     __slots__ = ("_free", "_generations", "in_use")
 
-    def __init__(self) -> None:
-        self._free = ((1 << FLAGS) - 1) & ~1  # bit r is set while relid r is free
+    def __init__(self, offset: int = 0) -> None:
+        """`offset`: no relid up to this one is given out (case 307)."""
+        self._free = ((1 << FLAGS) - 1) & ~((2 << offset) - 1)  # bit r is set while relid r is free
         self._generations = [0] * FLAGS
         self.in_use = 0
 
-    def take(self) -> int:
-        """The lowest free relid, now taken (case 124). Raises UsageError when there is none."""
-        if not self._free:
+    def take(self, avoid: int = 0) -> int:
+        """The lowest free relid, now taken, but none whose bit is set in `avoid` (case 124).
+
+        Raises UsageError when there is none.
+        """
+        free = self._free & ~avoid
+        if not free:
             raise UsageError(f"all {MAX_RELID} relids are taken")
-        bit = self._free & -self._free
+        bit = free & -free
         self._free ^= bit
         self.in_use += 1
         return bit.bit_length() - 1
@@ -46,7 +54,35 @@ class Ids:
         self._free |= 1 << relid
         self.in_use -= 1
 
-    def new_generation(self, flag: int) -> int:
-        """The generation of the next open of this event flag."""
-        generation = self._generations[flag] = next_generation(self._generations[flag])
+    def new_generation(self, flag: int, channel: int) -> int:
+        """The generation of the next open of this event flag by a channel whose last one was `channel`.
+
+        It is new for both: a channel may change its flag, and an answer to its last open must still show.
+        """
+        generation = self._generations[flag] = next_generation(max(self._generations[flag], channel))
         return generation
+
+
+class MonitorIds:
+    """The 128 monitor ids of a partition, the lowest free one first (cases 297, 298)."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self) -> None:
+        self._free = (1 << MONITOR_IDS) - 1
+
+    def take(self) -> int | None:
+        """The lowest free id, now taken; None when all are."""
+        bit = self._free & -self._free
+        self._free ^= bit
+        return bit.bit_length() - 1 if bit else None
+
+    def claim(self, monitor_id: int) -> bool:
+        """Take this very id; False when it is taken."""
+        free = bool(self._free >> monitor_id & 1)
+        self._free &= ~(1 << monitor_id)
+        return free
+
+    def give_back(self, monitor_id: int) -> None:
+        """Make a taken id free."""
+        self._free |= 1 << monitor_id

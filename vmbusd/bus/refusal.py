@@ -16,6 +16,9 @@ class Kind(enum.StrEnum):
     WRONG_TARGET = "wrong target"
     STALE_ANSWER = "stale answer"
     NOT_SUPPORTED = "not supported"
+    NOT_TRUSTED = "not trusted"
+    PAUSED = "paused"
+    TOO_MANY = "too many waiting"
 
 
 class Refusal(ProtocolError):

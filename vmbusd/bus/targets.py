@@ -8,6 +8,7 @@ the device refuses is taken back. Sources: spec/01 section 11, OpenVMM channels.
 from collections.abc import Iterable
 
 from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.layout import NO_TARGET
 from vmbusd.bus.channels import Channel, State
 from vmbusd.bus.effects import SetTarget
@@ -19,44 +20,55 @@ class Targets:
     """The virtual processors of a partition and the channels that point at them.
 
     Args: `outbox`, where effects go; `vps`, how many virtual processors there are.
+    Attributes: `version`, the one spoken: what an open names and MODIFYCHANNEL answers depend on it.
     """
 
     def __init__(self, outbox: Outbox, vps: int) -> None:
         self._outbox = outbox
         self._vps = vps
         self._stand_in: dict[int, int] = {}  # offline VP -> live VP
+        self.version = wire.NOT_CONNECTED
 
-    def usable(self, vp: int) -> bool:
-        """May an open name this VP? NO_TARGET is an open without interrupts (case 064)."""
-        return vp < self._vps or vp == NO_TARGET
+    def resolve(self, vp: int) -> int:
+        """The VP that an open means by `vp`. Raises ProtocolError for one the guest does not have.
+
+        NO_TARGET is an open without interrupts (case 064). Below 2.4 the word is something else, and every
+        interrupt goes to VP 0 (spec/01 section 6).
+        """
+        if vp != NO_TARGET and wire.NOT_CONNECTED < self.version < wire.V2_4:
+            return 0
+        if vp >= self._vps and vp != NO_TARGET:
+            raise ProtocolError(f"VP {vp}, the guest has {self._vps}")
+        return vp
 
     def set(self, channel: Channel, vp: int) -> None:
         """Point the channel at a VP, or at the one that stands in for it."""
         channel.target_vp = self._stand_in.get(vp, vp)
         self._outbox.add(SetTarget(channel.relid, channel.target_vp))
 
-    def modify(self, channel: Channel | None, message: messages.ModifyChannel, version: int) -> None:
+    def modify(self, channel: Channel | None, message: messages.ModifyChannel) -> None:
         """MODIFYCHANNEL. Raises Refusal where no answer is due: a second one while one is under way, and
         every failure below 5.3 (cases 145-150)."""
-        vp = message.target_vp
+        vp, answered = message.target_vp, self.version >= wire.V5_3
         if (
             channel is None
             or channel.state is not State.OPEN
+            or channel.reserved is not None
             or channel.target_vp == NO_TARGET
             or vp >= self._vps
             or vp in self._stand_in
         ):
-            if version < wire.V5_3:
+            if not answered:
                 raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {message.child_relid} to VP {vp}")
             self._respond(message.child_relid, messages.UNSUCCESSFUL)
         elif channel.retarget is None:
             self._start(channel, vp)
-        elif version < wire.V5_3:
+        elif not answered:
             channel.next_target = vp
         else:
             raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {channel.relid} while one is under way")
 
-    def retargeted(self, channel: Channel, message: device_link.Retargeted, version: int) -> None:
+    def retargeted(self, channel: Channel, message: device_link.Retargeted) -> None:
         """The device's answer to Retarget. Raises Refusal when it was not asked, or asked in another open."""
         under_way = channel.retarget
         if under_way is None or message.generation != channel.generation or message.vp != under_way[0]:
@@ -65,7 +77,7 @@ class Targets:
         failed = bool(message.status & messages.FAILED_BIT)
         if failed:
             self.set(channel, under_way[1])
-        if version >= wire.V5_3:
+        if self.version >= wire.V5_3:
             self._respond(channel.relid, messages.UNSUCCESSFUL if failed else messages.SUCCESS)
         elif channel.next_target is not None:
             self._start(channel, channel.next_target)
@@ -77,7 +89,7 @@ class Targets:
                 self._stand_in[absent] = live
         self._stand_in[vp] = live
         for channel in channels:
-            if channel.relid and channel.target_vp == vp:
+            if channel.flag and channel.target_vp == vp:
                 self.set(channel, live)
 
     def online(self, vp: int) -> None:

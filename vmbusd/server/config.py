@@ -13,11 +13,14 @@ import msgspec
 from vmbusd.abi import layout
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import UsageError
+from vmbusd.bus.options import VERSIONS, BusOptions
 
 _SIZE: Final = re.compile(r"([1-9][0-9]*)([KMGT]?)")
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 MAX_RAM: Final = 1 << 44
 """Bytes of guest memory: 16 TiB of address space, sparse; far above any machine this runs on."""
+
+_VERSIONS: Final = {f"{version >> 16}.{version & 0xFFFF}": version for version in VERSIONS}
 
 Doorbell = Literal["semaphore", "eventfd"]
 
@@ -25,12 +28,21 @@ Doorbell = Literal["semaphore", "eventfd"]
 class PartitionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One partition: `vps` virtual processors, `ram_size` of guest memory (bytes, or text such as "64M"), the
     kind of its doorbells, and the uids that may attach besides root and the daemon's own (None: whoever may
-    connect to the socket)."""
+    connect to the socket).
+
+    What the guest finds: `max_version` such as "5.3", the newest protocol version accepted (None: all);
+    `relid_offset`, how many of the lowest relids are never used; `absolute_order`, offers are listed by their
+    order before anything else; `trusted`, messages of the guest count as trusted, so that confidential
+    channels may be negotiated."""
 
     vps: int = layout.DEFAULT_VPS
     ram_size: int | str = layout.DEFAULT_RAM_SIZE
     doorbell: Doorbell = "semaphore"
     uids: list[int] | None = None
+    max_version: str | None = None
+    relid_offset: int = 0
+    absolute_order: bool = False
+    trusted: bool = False
 
     def ram_bytes(self) -> int:
         """Guest memory in bytes. Raises UsageError for text that is no size."""
@@ -41,8 +53,22 @@ class PartitionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(f"ram_size {self.ram_size!r}: a number of bytes, or one with K, M, G or T")
         return int(match[1]) << _UNITS[match[2]]
 
+    def bus_options(self) -> BusOptions:
+        """What the partition's bus is told. Raises UsageError for a version that does not exist."""
+        newest = VERSIONS[-1] if self.max_version is None else _VERSIONS.get(self.max_version)
+        if newest is None:
+            raise UsageError(f"max_version {self.max_version!r}: one of {', '.join(_VERSIONS)}")
+        options = BusOptions(
+            max_version=newest,
+            relid_offset=self.relid_offset,
+            absolute_order=self.absolute_order,
+        )
+        options.check()
+        return options
+
     def check(self) -> None:
         """Raises UsageError naming the value that is out of range."""
+        self.bus_options()
         if not 1 <= self.vps <= layout.MAX_VPS:
             raise UsageError(f"vps {self.vps}: 1 to {layout.MAX_VPS} virtual processors")
         size = self.ram_bytes()

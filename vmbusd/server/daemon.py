@@ -154,7 +154,7 @@ class Daemon:
         return self.partitions[name]
 
     def _add_requested(self, request: requests.PartitionAdd) -> dict[str, object]:
-        spec = PartitionSpec(request.vps, request.ram_size, request.doorbell, request.uids)
+        spec = PartitionSpec(**{name: getattr(request, name) for name in PartitionSpec.__struct_fields__})
         made = self.add_partition(request.name, spec)
         self._notify(lambda manager: manager.status(self._summary()))
         return status.partition_view(made)

@@ -7,8 +7,8 @@ and ends nothing. Source: DESIGN section 4, docs/sockets.md.
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
-from uuid import UUID
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -25,9 +25,6 @@ from vmbusd.server.sockets import PacketLink
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition
-
-OfferKey = tuple[UUID, UUID, int]
-"""Interface, instance, subchannel index."""
 
 
 class Attached(abc.ABC):
@@ -133,6 +130,12 @@ class GuestControl(Attached):
 
     role = Role.GUEST_CONTROL
 
+    def __init__(
+        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger
+    ) -> None:
+        super().__init__(partition, wire, peer, log)
+        self._hear = partial(partition.bus.guest_message, trusted=partition.spec.trusted)
+
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
@@ -140,7 +143,11 @@ class GuestControl(Attached):
         if size > link.MAX_CHANNEL_MESSAGE:
             raise ProtocolError(f"channel message of {size} bytes, at most {link.MAX_CHANNEL_MESSAGE}")
         message = data[link.HEADER.size :]
-        self.partition.feed(self, self.partition.bus.guest_message, message, header.where)
+        self.partition.feed(self, self._hear, message, header.where)
+
+    def listen(self, on: bool) -> None:
+        """Read on, or let packets wait in the socket: the guest finds it full then."""
+        self._wire.listen(on)
 
     def over(self) -> None:
         self.peer.close()
@@ -200,7 +207,6 @@ class HostLink(Attached):
     ) -> None:
         super().__init__(partition, wire, peer, log)
         self.number = number
-        self._offers: dict[OfferKey, int] = {}
         self._orderly = False
         self._alive = True
 
@@ -213,26 +219,20 @@ class HostLink(Attached):
             raise self.misplaced(header)
         message = device_link.decode(header, data)
         assert isinstance(message, device_link.FromHost)
-        if isinstance(message, device_link.Offer):
-            key = (message.interface_id, message.instance_id, message.subchannel_index)
-            # The bus refuses a second offer of the same key, and the first keeps its place here.
-            self._offers.setdefault(key, message.offer_id)
+        if isinstance(message, device_link.Offer | device_link.SocketAnswer):
+            self.partition.tell_time()
         self.partition.feed(self, self.partition.bus.host_message, self.number, message)
 
     def tell(self, message: device_link.ToHost) -> None:
         """Send a device message."""
-        if isinstance(message, device_link.Revoked):
-            self._offers = {key: known for key, known in self._offers.items() if known != message.offer_id}
         self.transmit(device_link.encode(message, sequence=self.next_sequence()))
 
     def take_back(self, effect: FillSlot, reason: str) -> None:
         """There is no memory for this channel's block: revoke its offer in the host's name."""
-        offer_id = self._offers.get((effect.interface_id, effect.instance_id, effect.subchannel_index))
-        if offer_id is not None:
-            self.refuse("no memory", reason)
-            self.partition.feed(
-                self, self.partition.bus.host_message, self.number, device_link.Revoke(offer_id)
-            )
+        self.refuse("no memory", reason)
+        self.partition.feed(
+            self, self.partition.bus.host_message, self.number, device_link.Revoke(effect.offer_id)
+        )
 
     def announce(self, granted: list[SharedObject], tail: bytes, to: Attached) -> None:
         """Tell a guest link that this host link exists, with its page and doorbell."""

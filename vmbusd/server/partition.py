@@ -61,7 +61,7 @@ class Partition:
         except BaseException:
             self.objects.remove()
             raise
-        self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE)
+        self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE, options=spec.bus_options())
         self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.control: GuestControl | None = None
@@ -73,6 +73,8 @@ class Partition:
         self._nameless: set[str] = set()
         self._inputs: deque[Input] = deque()
         self._busy = False
+        self._loop = loop
+        self._alarm: asyncio.TimerHandle | None = None
         self._carrier = Carrier(self)
 
     # -- the bus -------------------------------------------------------------------------------------------
@@ -95,6 +97,24 @@ class Partition:
         finally:
             self._busy = False
         self.look_for_faults()
+        if self.control is not None:
+            # The bus holds a few packets of a guest that is to wait, the socket the rest.
+            self.control.listen(self.bus.accepting)
+        self._set_alarm()
+
+    def tell_time(self) -> None:
+        """Let the bus know what time it is."""
+        self.feed(None, self.bus.tick, self._loop.time())
+
+    def _set_alarm(self) -> None:
+        due = self.bus.next_deadline if self.dead is None else None
+        if self._alarm is not None:
+            if self._alarm.when() == due:
+                return
+            self._alarm.cancel()
+            self._alarm = None
+        if due is not None:
+            self._alarm = self._loop.call_at(due, self.tell_time)
 
     def _claim_is_free(self, flag: int, generation: int) -> None:
         self.feed(None, self.bus.claim_free, flag, generation)
@@ -261,6 +281,7 @@ class Partition:
     def _end_links(self, code: Code, text: str) -> None:
         self.vps.stop()
         self.closing.stop()
+        self._set_alarm()
         self._inputs.clear()
         for attached in self.links():
             attached.bye(code, text)

@@ -41,6 +41,10 @@ class PartitionAdd(
     ram_size: int | str = layout.DEFAULT_RAM_SIZE
     doorbell: Literal["semaphore", "eventfd"] = "semaphore"
     uids: list[int] | None = None
+    max_version: str | None = None
+    relid_offset: int = 0
+    absolute_order: bool = False
+    trusted: bool = False
 
 
 class PartitionRemove(

@@ -124,12 +124,23 @@ class PacketLink:
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._listening = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SOCKET_BUFFER)
 
     def start(self, receiver: Receiver) -> None:
         """Begin to read."""
         self.receiver = receiver
-        self._loop.add_reader(self._sock, self._readable)
+        self.listen(True)
+
+    def listen(self, on: bool) -> None:
+        """Read, or leave what comes in the kernel's queue, where it makes the peer wait."""
+        if not self.open or on is self._listening:
+            return
+        self._listening = on
+        if on:
+            self._loop.add_reader(self._sock, self._readable)
+        else:
+            self._loop.remove_reader(self._sock)
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -139,8 +150,8 @@ class PacketLink:
                 return
 
     def read_one(self) -> bool:
-        """Take one packet if there is one; False when there is none or the link is over."""
-        if not self.open:
+        """Take one packet if there is one; False when there is none to take now, or the link is over."""
+        if not (self.open and self._listening):
             return False
         try:
             data, _, flags, _ = self._sock.recvmsg(self._max_packet)

@@ -15,20 +15,24 @@ import msgspec
 
 from vmbusd.abi import device_link, gpadl, layout, messages, wire
 from vmbusd.bus.bus import Bus
-from vmbusd.bus.channels import State
+from vmbusd.bus.channels import ChannelView, State
 from vmbusd.bus.effects import (
+    ArmMonitor,
     AskHost,
     CloseSlot,
+    DisarmMonitor,
     Disconnected,
     Effect,
     EmptySlot,
     FillSlot,
+    ModifyPages,
     OpenSlot,
     Refused,
     SendToGuest,
     SetState,
     SetTarget,
 )
+from vmbusd.bus.options import BusOptions
 
 VPS = 4
 RAM_PAGES = 1 << 20
@@ -57,8 +61,10 @@ class Slot:
 class Script:
     """A bus and everything around it. `state_of` and the attributes tell what the server would know."""
 
-    def __init__(self, *, vps: int = VPS, ram_pages: int = RAM_PAGES) -> None:
-        self.bus = Bus(vps=vps, ram_pages=ram_pages)
+    def __init__(
+        self, options: BusOptions | None = None, *, vps: int = VPS, ram_pages: int = RAM_PAGES
+    ) -> None:
+        self.bus = Bus(vps=vps, ram_pages=ram_pages, options=options)
         self.vps = vps
         self.table: dict[int, Slot] = {}
         self.watched: dict[int, int] = {}  # flag -> generation whose claim the server polls
@@ -72,20 +78,27 @@ class Script:
         self.asked: set[Question] = set()  # what the devices owe
         self.owed: Counter[Key] = Counter()  # answers that the guest may still get
         self.retarget_to: dict[Question, int] = {}  # the VP of each Retarget
+        self.kept: set[int] = set()  # relids that an unload does not wait for
+        self.armed: dict[int, int] = {}  # monitor id -> event flag
+        self.ticket = 0
+        self.late = False  # messages may come out that were held back
         self.unloads = 0
 
     # Inputs
 
-    def guest(self, message: msgspec.Struct, connection_id: int = 1) -> list[Effect]:
+    def guest(
+        self, message: msgspec.Struct, connection_id: int = 1, *, trusted: bool = False
+    ) -> list[Effect]:
         """The guest posts a message."""
-        return self.guest_bytes(wire.encode(message), connection_id)
+        return self.guest_bytes(wire.encode(message), connection_id, trusted=trusted)
 
-    def guest_bytes(self, data: bytes, connection_id: int = 1) -> list[Effect]:
+    def guest_bytes(self, data: bytes, connection_id: int = 1, *, trusted: bool = False) -> list[Effect]:
         """The guest posts bytes."""
-        version = self.bus.version
-        effects = self.bus.guest_message(data, connection_id)
+        version, features = self.bus.version, self.bus.features
+        self.late = self.bus.paused
+        effects = self.bus.guest_message(data, connection_id, trusted=trusted)
         if not refusals(effects):
-            message = wire.decode(data, version)
+            message = wire.decode(data, version, features)
             key = request_key(message)
             if key is not None:
                 self.owed[key] += 1
@@ -95,6 +108,8 @@ class Script:
                     self.owed = Counter({key: n for key, n in self.owed.items() if key[1] != relid})
                 case messages.Close(child_relid=relid):
                     self.owed["modify", relid, 0] = 0
+                case messages.OpenReserved(child_relid=relid):
+                    self.kept.add(relid)
         return self._carry_out(effects)
 
     def host(self, message: device_link.FromHost, host: int = 0) -> list[Effect]:
@@ -132,6 +147,27 @@ class Script:
         """The guest's link ends."""
         return self._carry_out(self.bus.guest_gone())
 
+    def pages(self, ok: bool = True) -> list[Effect]:
+        """The backend answers the last ModifyPages."""
+        return self._carry_out(self.bus.pages_modified(self.ticket, ok))
+
+    def reset(self) -> list[Effect]:
+        """The daemon resets the bus."""
+        opens = State.OPENING, State.OPENING_CLIENT_RELEASE
+        self.kept = {slot.fill.relid for slot in self.table.values() if slot.state in opens}
+        self.owed.clear()
+        self.known.clear()
+        return self._carry_out(self.bus.reset())
+
+    def output(self, ready: bool) -> list[Effect]:
+        """The transport takes messages, or not."""
+        self.late = True
+        return self._carry_out(self.bus.guest_output(ready))
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time passes."""
+        return self._carry_out(self.bus.tick(now))
+
     def vp_offline(self, vp: int, live: int) -> list[Effect]:
         """A VP has no worker any more."""
         return self._carry_out(self.bus.vp_offline(vp, live))
@@ -147,9 +183,10 @@ class Script:
         instance = UUID(int=0xABC if index else offer_id)
         return self.host(device_link.Offer(offer_id, UUID(int=interface), instance, 0, index), host)
 
-    def connect(self) -> list[Effect]:
+    def connect(self, version: int = wire.V5_3, features: int = 0, *, trusted: bool = False) -> list[Effect]:
         """Contact and REQUEST_OFFERS."""
-        return self.guest(CONTACT) + self.guest(messages.RequestOffers())
+        effects = self.guest(contact(version, features=features), trusted=trusted)
+        return effects + self.guest(messages.RequestOffers(), trusted=trusted)
 
     def create_gpadl(self, relid: int = 1, handle: int = 1, pages: int = 4) -> list[Effect]:
         """A GPADL of whole pages, page numbers from 100 on."""
@@ -173,11 +210,22 @@ class Script:
 
     def generation(self, relid: int = 1) -> int:
         """The last generation of the relid's event flag."""
-        return self.generations[relid]
+        slot = self.slot(relid)
+        return self.generations[slot.fill.flag if slot else relid]
+
+    def slot(self, relid: int) -> Slot | None:
+        """The slot of a channel, if it has one now."""
+        return next((slot for slot in self.table.values() if slot.fill.relid == relid), None)
+
+    def view(self, relid: int = 1) -> ChannelView:
+        """What the bus shows of a channel."""
+        return next(view for view in self.bus.channels() if view.relid == relid)
 
     def state_of(self, relid: int = 1) -> State:
         """The state the record shows."""
-        state = self.table[relid].state
+        slot = self.slot(relid)
+        assert slot is not None
+        state = slot.state
         assert state is not None
         return State(state)
 
@@ -203,7 +251,7 @@ class Script:
                     self.table[flag] = Slot(effect)
                 case SetTarget(relid=relid, vp=vp):
                     assert vp < self.vps or vp == layout.NO_TARGET
-                    self.table[relid].target = vp
+                    self._slot(relid).target = vp
                 case OpenSlot(flag=flag, generation=generation):
                     slot = self.table[flag]
                     assert not slot.open, f"flag {flag} is open"
@@ -224,23 +272,37 @@ class Script:
                     assert flag not in self.watched, f"flag {flag} emptied before its claim was free"
                     assert slot.device is None, f"flag {flag} emptied while a host may signal it"
                 case SetState(relid=relid, state=state):
-                    self.table[relid].state = state
+                    self._slot(relid).state = state
+                case ModifyPages(ticket=ticket):
+                    self.ticket = ticket
+                case ArmMonitor(monitor_id=monitor_id, flag=flag):
+                    assert monitor_id not in self.armed
+                    assert self.table[flag].open
+                    self.armed[monitor_id] = flag
+                case DisarmMonitor(monitor_id=monitor_id):
+                    assert self.table[self.armed.pop(monitor_id)].open
                 case AskHost(host=host, message=message):
                     self._ask(host, message)
                 case SendToGuest(vp=vp):
                     assert vp < self.vps
                     assert len(effect.data) <= wire.MAX_MESSAGE
-                    self._send(wire.decode(effect.data, wire.V5_3, sender=wire.Sender.HOST))
+                    self._send(decode(effect.data))
                 case Disconnected():
-                    assert not self.table
-                    assert not self.watched
+                    assert {slot.fill.relid for slot in self.table.values()} <= self.kept
+                    assert self.watched.keys() <= self.table.keys()
                     self.known.clear()
                     self.rescinded.clear()
-                    self.owed.clear()
+                    self.owed = Counter({key: n for key, n in self.owed.items() if key[1] in self.kept})
                 case Refused():
                     assert effect.kind
                     assert effect.reason
+        self.late = False
         return effects
+
+    def _slot(self, relid: int) -> Slot:
+        slot = self.slot(relid)
+        assert slot is not None, f"relid {relid} has no slot"
+        return slot
 
     def _ask(self, host: int, message: device_link.ToHost) -> None:
         assert host in self.links, f"{message} for a host that is gone"
@@ -249,11 +311,18 @@ class Script:
                 assert self._offering is not None
                 self.offers[host, message.offer_id] = self._offering
             return
+        if isinstance(message, device_link.SocketsProvided | device_link.SocketConnect):
+            return
+        if isinstance(message, device_link.SubchannelsEnabled):
+            assert (host, message.offer_id) in self.offers
+            return
         assert (host, message.offer_id) in self.offers
         if isinstance(message, device_link.Revoked):
             del self.offers[host, message.offer_id]
             self.asked = {(to, key) for to, key in self.asked if (to, key[1]) != (host, message.offer_id)}
             return
+        if isinstance(message, device_link.Withdraw):
+            self.asked = {(to, key) for to, key in self.asked if (to, key[1]) != (host, message.offer_id)}
         question = host, asked_key(message)
         assert question not in self.asked, f"asked twice: {message}"
         self.asked.add(question)
@@ -271,7 +340,8 @@ class Script:
             self.owed[key] -= 1
         match message:
             case messages.Offer(child_relid=relid):
-                assert self.table[relid].state == State.CLOSED
+                slot = self.slot(relid)
+                assert slot is None or slot.state == State.CLOSED or self.late
                 assert relid not in self.known, f"relid {relid} offered twice"
                 self.known.add(relid)
                 self.rescinded.discard(relid)
@@ -286,10 +356,11 @@ class Script:
                         assert flag not in self.watched, "a callback may still use the rings"
                         assert slot.device is None, "a host may still use the rings"
             case messages.OpenResult(child_relid=relid, status=status):
-                assert relid in self.known - self.rescinded
-                assert bool(self.table[relid].open) == (status == 0)
+                slot = self.slot(relid)
+                assert relid in (self.known | self.kept) - self.rescinded
+                assert bool(slot and slot.open) == (status == 0) or self.late
             case messages.ModifyChannelResponse(child_relid=relid, status=0):
-                assert self.table[relid].open
+                assert self.late or self._slot(relid).open
             case messages.UnloadResponse():
                 self.unloads += 1
 
@@ -301,6 +372,8 @@ def asked_key(message: device_link.ToHost) -> Key:
             return type(message).__name__, message.offer_id, message.generation
         case device_link.Gpadl() | device_link.Teardown():
             return type(message).__name__, message.offer_id, message.gpadl
+        case device_link.Withdraw():
+            return "Withdraw", message.offer_id, 0
     raise AssertionError(message)
 
 
@@ -317,14 +390,16 @@ def answered_key(message: device_link.FromHost) -> Key:
             return "Gpadl", message.offer_id, message.gpadl
         case device_link.GpadlTornDown():
             return "Teardown", message.offer_id, message.gpadl
-    return "nothing", message.offer_id, 0
+        case device_link.Revoke():
+            return "Withdraw", message.offer_id, 0
+    return "nothing", 0, 0
 
 
 def request_key(message: msgspec.Struct) -> Key | None:
     """What identifies a guest's request that has an answer. A relid has one open and one modify at a time."""
     match message:
-        case messages.Open(child_relid=relid):
-            return "open", relid, 0
+        case messages.Open() | messages.Open2() | messages.OpenReserved():
+            return "open", message.child_relid, 0
         case messages.ModifyChannel(child_relid=relid):
             return "modify", relid, 0
         case messages.GpadlHeader(child_relid=relid, gpadl=handle):
@@ -348,13 +423,14 @@ def response_key(message: msgspec.Struct) -> Key | None:
     return None
 
 
+def decode(data: bytes) -> msgspec.Struct:
+    """A message to the guest, of whatever version and feature."""
+    return wire.decode(data, wire.V6_0, 0xFF, sender=wire.Sender.HOST)
+
+
 def sent(effects: list[Effect]) -> list[msgspec.Struct]:
     """The messages that went to the guest."""
-    return [
-        wire.decode(effect.data, wire.V5_3, sender=wire.Sender.HOST)
-        for effect in effects
-        if isinstance(effect, SendToGuest)
-    ]
+    return [decode(effect.data) for effect in effects if isinstance(effect, SendToGuest)]
 
 
 def asked(effects: list[Effect]) -> list[device_link.ToHost]:
@@ -367,6 +443,25 @@ def refusals(effects: list[Effect]) -> list[str]:
     kinds = [effect.kind for effect in effects if isinstance(effect, Refused)]
     assert not kinds or len(effects) == 1, effects
     return kinds
+
+
+def contact(
+    version: int = wire.V5_3,
+    *,
+    vp: int = 0,
+    sint: int = 2,
+    vtl: int = 0,
+    pages: tuple[int, int] = (0, 0),
+    features: int = 0,
+    interrupt_page: int = 0,
+    client_id: UUID | None = None,
+) -> msgspec.Struct:
+    """A contact in the form of its version."""
+    if version < wire.V5_0:
+        return messages.InitiateContactOld(version, vp, interrupt_page, *pages)
+    if client_id is not None:
+        return messages.InitiateContact2(version, vp, sint, vtl, features, *pages, client_id)
+    return messages.InitiateContact(version, vp, sint, vtl, features, *pages)
 
 
 def header(

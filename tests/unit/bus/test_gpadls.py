@@ -6,6 +6,7 @@ from tests.unit.bus.script import FAILURE, RAM_PAGES, Script, asked, header, ran
 from vmbusd.abi import device_link, gpadl, messages
 from vmbusd.bus import gpadls
 from vmbusd.bus.effects import AskHost
+from vmbusd.bus.options import MAX_UNFINISHED_GPADLS
 
 GOOD = range_words(4096, 0, 1)
 
@@ -213,11 +214,11 @@ def test_pages_outside_guest_memory(script: Script, page: int) -> None:
 
 def test_unfinished_gpadls_are_counted(script: Script) -> None:
     """Beyond the cap headers fail, and each one finished makes room (case 310)."""
-    parts = [gpadl.split(1, n, [gpadl.whole_pages(range(30))]) for n in range(gpadls.MAX_UNFINISHED + 1)]
+    parts = [gpadl.split(1, n, [gpadl.whole_pages(range(30))]) for n in range(MAX_UNFINISHED_GPADLS + 1)]
     for first, _ in parts[:-1]:
         assert script.guest(first) == []
 
-    assert sent(script.guest(parts[-1][0])) == failed(1, gpadls.MAX_UNFINISHED)
+    assert sent(script.guest(parts[-1][0])) == failed(1, MAX_UNFINISHED_GPADLS)
     script.guest(parts[0][1])
     assert script.guest(parts[-1][0]) == []
 

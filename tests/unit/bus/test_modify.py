@@ -4,7 +4,6 @@ import pytest
 
 from tests.unit.bus.script import FAILURE, Script, asked, refusals, sent
 from vmbusd.abi import device_link, layout, messages, wire
-from vmbusd.bus import connection
 from vmbusd.bus.effects import AskHost, SetTarget
 
 UNSUCCESSFUL = messages.UNSUCCESSFUL
@@ -24,13 +23,11 @@ def script() -> Script:
     return script
 
 
-def at_5_2(monkeypatch: pytest.MonkeyPatch) -> Script:
+def at_5_2() -> Script:
     """The same channel on a connection at 5.2, where MODIFYCHANNEL has no response."""
-    monkeypatch.setattr(connection, "ACCEPTED", frozenset({wire.V5_2}))
     script = Script()
     script.offer()
-    script.guest(messages.InitiateContact(wire.V5_2, 0, 2, 0, 0, 0, 0))
-    script.guest(messages.RequestOffers())
+    script.connect(wire.V5_2)
     script.opened()
     return script
 
@@ -87,9 +84,9 @@ def test_a_second_one_while_one_is_under_way(script: Script) -> None:
     assert script.table[1].target == 3
 
 
-def test_below_5_3(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_below_5_3() -> None:
     """No response; of several asked for meanwhile only the newest is applied (cases 143, 145, 150)."""
-    script = at_5_2(monkeypatch)
+    script = at_5_2()
     script.guest(messages.ModifyChannel(1, 3))
     assert script.guest(messages.ModifyChannel(1, 1)) == []
     assert script.guest(messages.ModifyChannel(1, 2)) == []

@@ -1,13 +1,16 @@
 """Offers: which the guest sees, in which order, under which relid."""
 
+import struct
 from uuid import UUID
 
 import msgspec
+import pytest
 
 from tests.unit.bus.script import CONTACT, Script, asked, refusals, sent
 from vmbusd.abi import device_link, layout, messages
 from vmbusd.bus.channels import State
 from vmbusd.bus.effects import AskHost, FillSlot, SendToGuest, SetState
+from vmbusd.bus.options import BusOptions
 
 ACCEPTED = device_link.OfferResult(1, 0, b"")
 
@@ -72,7 +75,7 @@ def test_what_an_offer_says() -> None:
         )
     ]  # fmt: skip
     assert [effect for effect in effects if isinstance(effect, FillSlot)] == [
-        FillSlot(1, 1, 0, 0x2001, layout.NO_MONITOR, 0x11, interface, instance, 3)
+        FillSlot(1, 1, 0, 0x2001, layout.NO_MONITOR, 0x11, interface, instance, 3, 1)
     ]
 
 
@@ -171,3 +174,55 @@ def test_the_status_view() -> None:
     assert (view.relid, view.flag, view.state, view.target_vp, view.generation) == (1, 1, "open", 3, 1)
     assert (view.interface, view.instance, view.subchannel) == (UUID(int=1), UUID(int=1), 0)
     assert script.state_of() is State.OPEN
+
+
+def test_absolute_order() -> None:
+    """The order comes first, then interface, then instance; an offer without one is last (case 038)."""
+    script = Script(BusOptions(absolute_order=True))
+    made = [(3, 3, 6), (10, 10, 5), (5, 5, 4), (17, 17, 3), (5, 6, 2), (5, 8, 1), (5, 1, None)]
+    for offer_id, (interface, instance, order) in enumerate(made, 1):
+        guids = UUID(int=interface), UUID(int=instance)
+        number = device_link.NO_ORDER if order is None else order
+        script.host(device_link.Offer(offer_id, *guids, order=number))
+
+    listed = offers(sent(script.connect()))
+
+    assert [(offer.if_type.int, offer.if_instance.int) for offer in listed] == [
+        (5, 8),
+        (5, 6),
+        (17, 17),
+        (5, 5),
+        (10, 10),
+        (3, 3),
+        (5, 1),
+    ]
+    assert [offer.child_relid for offer in listed] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("flag", "mode"), [("PIPE", 0), ("MESSAGE_PIPE", 4)])
+def test_pipes(flag: str, mode: int) -> None:
+    """The pipe flag is set; user_defined is the type, 112 bytes of the device, and the flags (case 041)."""
+    script = Script()
+    data = bytes(range(112))
+    pipe = device_link.OfferFlag[flag]
+    script.host(
+        device_link.Offer(1, UUID(int=1), UUID(int=1), 1, flags=pipe, user_defined=data, pipe_flags=1)
+    )
+
+    (offer,) = offers(sent(script.connect()))
+
+    assert offer.chn_flags == 0x11
+    assert offer.user_defined == struct.pack("<I112sI", mode, data, 1)
+
+
+def test_relid_offset() -> None:
+    """The first relid is the offset plus one and so much less fits (case 307)."""
+    script = Script(BusOptions(relid_offset=100))
+    for offer_id in range(1, 1948):
+        script.offer(offer_id)
+
+    (refused,) = asked(script.offer(1948))
+
+    assert isinstance(refused, device_link.OfferResult)
+    assert refused.text == b"too many channels"
+    assert [offer.child_relid for offer in offers(sent(script.connect()))] == list(range(101, 2048))

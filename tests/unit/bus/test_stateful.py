@@ -10,28 +10,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.bus.script import CONTACT, FAILURE, VPS, Script, header, range_words
+from tests.unit.bus.script import FAILURE, VPS, Script, contact, header, range_words
 from vmbusd.abi import device_link, gpadl, messages, wire
 from vmbusd.abi.layout import NO_TARGET
-from vmbusd.bus.channels import State
+from vmbusd.bus.options import VERSIONS, BusOptions
 
-RELIDS = st.sampled_from([1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 0])
-"""Mostly few channels, so that much happens to each."""
-SELDOM = st.sampled_from([False] * 4 + [True])
+RELIDS = st.integers(0, 5)
 HANDLES = st.integers(0, 2)
 VPS_NAMED = st.sampled_from([0, 1, 2, 3, 4, NO_TARGET])
 STATUSES = st.sampled_from([0, 0, 0, FAILURE])
 OFFER_IDS = st.integers(1, 4)
 MOST_LINKS = 6
-
-
-ENDS = [
-    CONTACT,
-    messages.InitiateContact(wire.V6_0, 0, 2, 0, 0, 0, 0),
-    messages.Unload(),
-    messages.RequestOffers(),
-    None,
-]
+RARELY = st.sampled_from([False] * 7 + [True])
+"""What ends everything happens seldom: most of a run is to be spent with open channels."""
+SIGNALS = 0x03
+FEATURES = st.sampled_from([0, 0x01, 0x20, 0x25])
+PAGES = st.sampled_from([(0, 0), (0, 0), (0x1000, 0x2000)])
 
 
 def handle_of(relid: int, number: int) -> int:
@@ -44,114 +38,140 @@ class BusMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.script = Script()
+        self.script = Script(BusOptions(guest_pages=True))
         self.script.links = {0, 1}
         self.links_made = 2
+        self.time = 0.0
         self.offline: set[int] = set()
 
-    @initialize(opened=st.integers(0, 3))
-    def begin(self, opened: int) -> None:
-        """Three channels of two hosts, a guest that knows them, and some of them open."""
-        for host, offer_id in ((0, 1), (0, 2), (1, 1)):
-            guid = UUID(int=host * 2 + offer_id)
-            self.script.host(device_link.Offer(offer_id, guid, guid), host)
-        self.connect()
-        for relid in range(1, opened + 1):
-            self.go_on(relid, 5)
+    @initialize(version=st.sampled_from([wire.V5_2, wire.V5_3, wire.V6_0]), features=FEATURES, pages=PAGES)
+    def begin(self, version: int, features: int, pages: tuple[int, int]) -> None:
+        """Two devices and a guest that has seen them."""
+        for number in (1, 2):
+            guid = UUID(int=number)
+            flags = device_link.OfferFlag.MONITORED
+            self.script.host(device_link.Offer(number, guid, guid, flags=flags, max_subchannels=2))
+        self.connect(version, features, pages)
 
     # Guest
 
-    @precondition(lambda self: self.script.bus.state == "disconnected")
-    @rule()
-    def connect(self) -> None:
-        self.script.guest(CONTACT)
-        self.script.guest(messages.RequestOffers())
+    def guest(self, message: msgspec.Struct, connection_id: int = 1) -> None:
+        """What waits would be heard later; here the guest waits instead."""
+        if self.script.bus.accepting:
+            self.script.guest(message, connection_id)
 
-    @rule(really=SELDOM, message=st.sampled_from(ENDS))
-    def end(self, really: bool, message: msgspec.Struct | None) -> None:
-        """The guest leaves, begins anew, or asks for what it has."""
-        if really and message is None:
-            self.script.guest_gone()
-        elif really and message is not None:
-            self.script.guest(message)
+    @rule(
+        connection_id=st.sampled_from([1, 1, 4]),
+        version=st.sampled_from([*VERSIONS, 0x00060001]),
+        features=FEATURES,
+        pages=PAGES,
+        now=RARELY,
+    )
+    def contact(
+        self, connection_id: int, version: int, features: int, pages: tuple[int, int], now: bool
+    ) -> None:
+        if now:
+            self.guest(contact(version, features=features, pages=pages), connection_id)
+
+    @rule(version=st.sampled_from([wire.V5_2, wire.V5_3, wire.V6_0]), features=FEATURES, pages=PAGES)
+    def connect(self, version: int, features: int, pages: tuple[int, int]) -> None:
+        if self.script.bus.state == "disconnected":
+            self.guest(contact(version, features=features, pages=pages))
+            self.answer_pages(True)
+        self.guest(messages.RequestOffers())
+
+    @rule(ok=st.booleans())
+    def answer_pages(self, ok: bool) -> None:
+        self.script.pages(ok)
 
     @rule(relid=RELIDS, number=HANDLES, pages=st.sampled_from([1, 2, 4, 30]), parts=st.integers(1, 2))
     def create_gpadl(self, relid: int, number: int, pages: int, parts: int) -> None:
         for part in gpadl.split(relid, handle_of(relid, number), [gpadl.whole_pages(range(pages))])[:parts]:
-            self.script.guest(part)
+            self.guest(part)
 
     @rule(relid=RELIDS, number=HANDLES, count=st.integers(0, 2), size=st.sampled_from([0, 4096, 8200]))
     def create_bad_gpadl(self, relid: int, number: int, count: int, size: int) -> None:
-        self.script.guest(header(relid, handle_of(relid, number), range_words(size, 8, 2), count=count))
+        self.guest(header(relid, handle_of(relid, number), range_words(size, 8, 2), count=count))
 
     @rule(relid=RELIDS, number=HANDLES)
     def send_body(self, relid: int, number: int) -> None:
-        self.script.guest(messages.GpadlBody(0, handle_of(relid, number), bytes(224)))
+        self.guest(messages.GpadlBody(0, handle_of(relid, number), bytes(224)))
 
     @rule(relid=RELIDS, owner=RELIDS, number=HANDLES)
     def tear_gpadl_down(self, relid: int, owner: int, number: int) -> None:
-        self.script.guest(messages.GpadlTeardown(relid, handle_of(owner, number)))
+        self.guest(messages.GpadlTeardown(relid, handle_of(owner, number)))
 
     @rule(relid=RELIDS, number=HANDLES, vp=VPS_NAMED, offset=st.integers(0, 4))
-    def open(self, relid: int, number: int, vp: int, offset: int) -> None:
-        self.script.guest(messages.Open(relid, 7, handle_of(relid, number), vp, offset, bytes(120)))
+    def open(self, relid: int, number: int, vp: int, offset: int, flag: int = 0) -> None:
+        plain = relid, 7, handle_of(relid, number), vp, offset, bytes(120)
+        if self.script.bus.features & SIGNALS:
+            self.guest(messages.Open2(*plain, 0, flag, 1))
+        else:
+            self.guest(messages.Open(*plain))
 
-    def go_on(self, relid: int, choice: int) -> None:
-        """What a guest might really do next with this channel, so that most runs have open channels."""
-        slot = self.script.table.get(relid)
-        state = State.REMOVED if slot is None or slot.state is None else State(slot.state)
-        ring = handle_of(relid, 0)
-        good_open = messages.Open(relid, 7, ring, choice % 2, 2, bytes(120))
-        match state, choice:
-            case State.CLOSED, 0:
-                self.release(relid)
-            case State.CLOSED, _:
-                self.create_gpadl(relid, 0, 4, 1)
-                self.answer_all(True)
-                self.script.guest(good_open)
-                if choice > 1:
-                    self.answer_all(True)
-            case State.OPEN, 0 | 1:
-                self.script.guest(messages.Close(relid))
-                self.script.guest(messages.GpadlTeardown(relid, ring))
-            case State.OPEN, 2 | 3:
-                self.script.guest(messages.GpadlTeardown(relid, ring))
-            case State.OPEN, 4:
-                self.script.guest(messages.Close(relid))
-            case State.OPEN, _:
-                self.modify(relid, choice % 4)
-            case State.CLOSING, 0 | 1 | 2:
-                self.script.guest(good_open)
-            case State.CLOSING | State.REVOKED | State.REOFFERED, 3 | 4:
-                self.release(relid)
-            case State.REVOKED, _:
-                self.script.guest(messages.GpadlTeardown(relid, ring))
-
-    @rule(relid=RELIDS, choices=st.lists(st.integers(0, 5), min_size=1, max_size=3))
-    def go_on_with_one(self, relid: int, choices: list[int]) -> None:
-        for choice in choices:
-            self.go_on(relid, choice)
-
-    @rule(choices=st.tuples(*[st.integers(0, 5)] * 3))
-    def go_on_with_three(self, choices: tuple[int, int, int]) -> None:
-        for relid, choice in enumerate(choices, 1):
-            self.go_on(relid, choice)
+    @precondition(lambda self: any(view.state == "closed" for view in self.script.bus.channels()))
+    @rule(
+        data=st.data(),
+        vp=st.sampled_from([0, 1, NO_TARGET]),
+        flag=st.integers(0, 4),
+        agree=st.booleans(),
+    )
+    def open_well(self, data: st.DataObject, vp: int, flag: int, agree: bool) -> None:
+        """The steps of a guest that does it right, so that most runs have open channels."""
+        closed = [view.relid for view in self.script.bus.channels() if view.state == "closed"]
+        relid = data.draw(st.sampled_from(closed))
+        self.create_gpadl(relid, 0, 4, 1)
+        self.answer_all(True)
+        self.open(relid, 0, vp, 2, flag)
+        if agree:
+            self.answer_all(True)
 
     @rule(relid=RELIDS)
     def close(self, relid: int) -> None:
-        self.script.guest(messages.Close(relid))
+        self.guest(messages.Close(relid))
 
     @rule(relid=RELIDS)
     def release(self, relid: int) -> None:
-        self.script.guest(messages.RelidReleased(relid))
+        self.guest(messages.RelidReleased(relid))
 
     @rule(relid=RELIDS, vp=VPS_NAMED)
     def modify(self, relid: int, vp: int) -> None:
-        self.script.guest(messages.ModifyChannel(relid, vp))
+        self.guest(messages.ModifyChannel(relid, vp))
+
+    @rule(now=RARELY)
+    def unload(self, now: bool) -> None:
+        if now:
+            self.guest(messages.Unload())
+
+    @rule(relid=RELIDS, vp=VPS_NAMED, sint=st.integers(0, 3))
+    def open_reserved(self, relid: int, vp: int, sint: int) -> None:
+        self.guest(messages.OpenReserved(relid, vp, sint, handle_of(relid, 0), 2))
+
+    @rule(relid=RELIDS, vp=VPS_NAMED)
+    def close_reserved(self, relid: int, vp: int) -> None:
+        self.guest(messages.CloseReserved(relid, vp, 2))
+
+    @rule(what=st.sampled_from([messages.Pause(), messages.Resume(), messages.Resume()]))
+    def pause(self, what: msgspec.Struct) -> None:
+        self.guest(what)
+
+    @rule(pages=PAGES)
+    def modify_connection(self, pages: tuple[int, int]) -> None:
+        self.guest(messages.ModifyConnection(*pages))
+
+    @rule(number=st.integers(1, 3))
+    def connect_socket(self, number: int) -> None:
+        self.guest(messages.TlConnect(UUID(int=number), UUID(int=0x50)))
+
+    @rule(now=RARELY)
+    def guest_gone(self, now: bool) -> None:
+        if now:
+            self.script.guest_gone()
 
     @rule(number=st.integers(0, 31), rest=st.binary(max_size=240), connection_id=st.integers(0, 5))
     def send_bytes(self, number: int, rest: bytes, connection_id: int) -> None:
-        self.script.guest_bytes(number.to_bytes(4, "little") + rest, connection_id)
+        if self.script.bus.accepting:
+            self.script.guest_bytes(number.to_bytes(4, "little") + rest, connection_id)
 
     # Hosts
 
@@ -160,17 +180,34 @@ class BusMachine(RuleBasedStateMachine):
     def offer(self, data: st.DataObject, offer_id: int, interface: int, index: int) -> None:
         host = data.draw(st.sampled_from(sorted(self.script.links)))
         guid = UUID(int=interface)
-        self.script.host(device_link.Offer(offer_id, guid, guid, subchannel_index=index), host)
+        flags = device_link.OfferFlag.MONITORED
+        offer = device_link.Offer(
+            offer_id, guid, guid, subchannel_index=index, flags=flags, max_subchannels=2
+        )
+        self.script.host(offer, host)
 
-    @precondition(lambda self: self.script.offers)
-    @rule(data=st.data(), again=st.booleans())
-    def revoke(self, data: st.DataObject, again: bool) -> None:
-        host, offer_id = data.draw(st.sampled_from(sorted(self.script.offers)))
-        offer = self.script.offers[host, offer_id]
+    @precondition(lambda self: self.script.links)
+    @rule(data=st.data(), offer_id=OFFER_IDS, count=st.integers(0, 3))
+    def enable_subchannels(self, data: st.DataObject, offer_id: int, count: int) -> None:
+        host = data.draw(st.sampled_from(sorted(self.script.links)))
+        open_in = {view.generation for view in self.script.bus.channels()} or {0}
+        generation = data.draw(st.sampled_from(sorted(open_in)))
+        self.script.host(device_link.EnableSubchannels(offer_id, generation, count, 10 * offer_id), host)
+
+    @precondition(lambda self: self.script.links)
+    @rule(data=st.data(), request=st.integers(0, 6), status=STATUSES, enable=st.booleans())
+    def serve_sockets(self, data: st.DataObject, request: int, status: int, enable: bool) -> None:
+        host = data.draw(st.sampled_from(sorted(self.script.links)))
+        if request:
+            self.script.host(device_link.SocketAnswer(request, status, 70 + request), host)
+        else:
+            self.script.host(device_link.ProvideSockets(int(enable)), host)
+
+    @precondition(lambda self: self.script.links)
+    @rule(data=st.data(), offer_id=OFFER_IDS)
+    def revoke(self, data: st.DataObject, offer_id: int) -> None:
+        host = data.draw(st.sampled_from(sorted(self.script.links)))
         self.script.host(device_link.Revoke(offer_id), host)
-        self.script.host(device_link.Revoke(offer_id), host)
-        if again:
-            self.script.host(offer, data.draw(st.sampled_from(sorted(self.script.links))))
 
     @precondition(lambda self: self.script.asked)
     @rule(data=st.data(), status=STATUSES)
@@ -198,15 +235,15 @@ class BusMachine(RuleBasedStateMachine):
         self.script.host(data.draw(st.sampled_from(answers)), host)
 
     @precondition(lambda self: self.script.links)
-    @rule(data=st.data(), really=SELDOM)
-    def lose_host(self, data: st.DataObject, really: bool) -> None:
-        if really:
+    @rule(data=st.data(), now=RARELY)
+    def lose_host(self, data: st.DataObject, now: bool) -> None:
+        if now:
             self.script.host_gone(data.draw(st.sampled_from(sorted(self.script.links))))
 
     @precondition(lambda self: self.script.links | self.script.ghosts)
-    @rule(data=st.data(), really=SELDOM)
-    def kill_host(self, data: st.DataObject, really: bool) -> None:
-        if really:
+    @rule(data=st.data(), now=RARELY)
+    def kill_host(self, data: st.DataObject, now: bool) -> None:
+        if now:
             self.script.host_dead(data.draw(st.sampled_from(sorted(self.script.links | self.script.ghosts))))
 
     @precondition(lambda self: self.links_made < MOST_LINKS)
@@ -216,6 +253,22 @@ class BusMachine(RuleBasedStateMachine):
         self.links_made += 1
 
     # Server
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 6.0]))
+    def tick(self, seconds: float) -> None:
+        self.time += seconds
+        self.script.tick(self.time)
+        due = self.script.bus.next_deadline
+        assert due is None or due > self.time
+
+    @rule(now=RARELY)
+    def reset(self, now: bool) -> None:
+        if now:
+            self.script.reset()
+
+    @rule(ready=st.sampled_from([False, True, True]))
+    def output(self, ready: bool) -> None:
+        self.script.output(ready)
 
     @precondition(lambda self: self.script.watched)
     @rule(data=st.data())
@@ -250,19 +303,23 @@ class BusMachine(RuleBasedStateMachine):
         """Every relid is held by one channel, and its record says what the bus would say."""
         views = {view.relid: view for view in self.script.bus.channels() if view.relid}
         assert len(views) == sum(1 for view in self.script.bus.channels() if view.relid)
-        assert views.keys() == self.script.table.keys()
+        flags = {view.flag for view in views.values() if view.flag}
+        assert flags == self.script.table.keys()
         assert self.script.bus.statistics().relids == len(views)
-        for relid, slot in self.script.table.items():
+        for slot in self.script.table.values():
             assert slot.state is not None
-            assert bool(slot.open) == (views[relid].state in ("opening", "open"))
+            assert bool(slot.open) == (views[slot.fill.relid].state in ("opening", "open"))
             if slot.open and slot.target != NO_TARGET:
                 assert slot.target not in self.offline, "a channel points at a VP that nobody serves"
         if self.script.bus.state == "disconnected":
-            assert not self.script.table
+            assert views.keys() <= self.script.kept
 
     def answer_one(self, question: tuple[int, tuple[str, int, int]], status: int) -> None:
         """What a well-behaved device says."""
         host, (kind, offer_id, number) = question
+        if kind == "Withdraw":
+            self.script.host(device_link.Revoke(offer_id), host)
+            return
         vp = self.script.retarget_to.get(question, 0)
         answers: dict[str, device_link.FromHost] = {
             "Open": device_link.Opened(offer_id, number, status),
@@ -275,6 +332,9 @@ class BusMachine(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Everybody does what they owe."""
+        self.script.output(True)
+        self.script.pages()
+        self.guest(messages.Resume())
         while self.script.asked or self.script.watched or self.script.ghosts:
             self.answer_all(True)
             for flag in sorted(self.script.watched):
@@ -295,6 +355,7 @@ class BusMachine(RuleBasedStateMachine):
             waiting = sum(owed for (kind, _, _), owed in script.owed.items() if kind == "gpadl")
             assert waiting == script.bus.statistics().unfinished_gpadls
         script.guest_gone()
+        script.reset()
         self.settle()
         statistics = script.bus.statistics()
         assert script.bus.state == "disconnected"
@@ -308,7 +369,7 @@ class BusMachine(RuleBasedStateMachine):
 
 TestBus = BusMachine.TestCase
 TestBus.settings = settings(
-    max_examples=300,
+    max_examples=150,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

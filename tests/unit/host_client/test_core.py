@@ -318,3 +318,22 @@ def test_a_device_error_costs_nobody_else(daemon: FakeDaemon, caplog: pytest.Log
         # The records' tracebacks hold the channel, and a channel what it signals through.
         caplog.clear()
         del bell
+
+
+def test_a_channel_that_the_bus_takes_back(daemon: FakeDaemon) -> None:
+    """Withdraw closes the channel; Revoke says that nothing of it is signalled any more (cases 114, 194)."""
+    device = Probe()
+    with connected(daemon) as (host, peer), host.serving():
+        offer = offered(host, peer, device)
+        opened(daemon, peer, offer.id)
+        channel = offer.channel
+        assert channel is not None
+
+        peer.ask(device_link.Withdraw(offer.id))
+
+        assert peer.expect(device_link.Revoke).offer_id == offer.id
+        assert not channel.live
+        peer.ask(device_link.Revoked(offer.id))
+        assert offer.gone is not None
+        offer.gone.result(PATIENCE)
+        assert host.channels == []

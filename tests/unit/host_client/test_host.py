@@ -191,7 +191,7 @@ def test_the_death_of_the_daemon_takes_no_signal_away(
     ("packet", "message"),
     [
         (link.HEADER.encode(link.Header(200)), "unknown device message kind 200"),
-        (link.HEADER.encode(link.Header(device_link.Kind.OPEN)) + b"short", "Open needs 152 bytes, 5 came"),
+        (link.HEADER.encode(link.Header(device_link.Kind.OPEN)) + b"short", "Open needs 156 bytes, 5 came"),
         (b"short", "Header needs 24 bytes, 5 came"),
         (device_link.encode(device_link.Close(77, 1)), "Close for unknown offer 77"),
         (device_link.encode(device_link.OfferResult(77, 0, b"")), "OfferResult for unknown offer 77"),

@@ -1,0 +1,2 @@
+#= 2:8: '0g' are no hexadecimal bytes
+G> hex 0g

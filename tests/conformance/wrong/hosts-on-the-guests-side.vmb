@@ -1,0 +1,3 @@
+#= 3:1: a script of the guest's side knows no hosts
+side guest
+H> done

@@ -1,0 +1,3 @@
+#= 3:1: version is a given
+G> UNLOAD
+version 5.3

@@ -1,0 +1,2 @@
+#= 2:4: 'soon' is no time
+T+ soon

@@ -1,0 +1,2 @@
+#= 1:1: a script without a statement
+case 001

@@ -1,0 +1,2 @@
+#= 2:8: unknown option 'vsp'; did you mean vps?
+option vsp=4

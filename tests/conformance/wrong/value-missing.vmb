@@ -1,0 +1,2 @@
+#= 2:24: relid: a value is missing
+G> CLOSE_CHANNEL relid=

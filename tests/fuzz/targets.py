@@ -1,0 +1,172 @@
+"""What is fuzzed: a function per target with its invariant, that any input decodes or is refused by meaning.
+
+A target gets bytes and returns, or raises what is then a finding. None needs a fuzzer: `test_corpus` runs the
+inputs of the tree through them in every test run.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tests.fuzz.draw import Draw
+from tests.fuzz.world import VERSIONS, World
+from vmbusd.abi import (
+    dev_ic,
+    dev_ic_bodies,
+    dev_nvsp,
+    dev_pipe,
+    dev_rndis,
+    dev_vstor,
+    device_link,
+    gpadl,
+    link,
+    packets,
+    synic,
+    wire,
+)
+from vmbusd.abi.dev_ic import IcHeader
+from vmbusd.abi.errors import ProtocolError
+
+ALL_FEATURES: Final = 0xFF
+
+
+def wire_messages(data: bytes) -> None:
+    """Any bytes are a channel message or a WireError, and a message is the same after another round."""
+    draw = Draw(data)
+    version, features = draw.choice(VERSIONS), draw.byte()
+    sender = draw.choice(tuple(wire.Sender))
+    raw = draw.rest()
+    try:
+        message = wire.decode(raw, version, features, sender=sender)
+    except wire.WireError:
+        return
+    encoded = wire.encode(message)
+    assert len(encoded) <= wire.MAX_MESSAGE
+    assert wire.decode(encoded, version, features, sender=sender) == message
+    wire.check_size(encoded)
+
+
+def gpadl_ranges(data: bytes) -> None:
+    """Any buffer is a list of ranges or a ProtocolError, and ranges are the same after another round."""
+    draw = Draw(data)
+    count, downstream, buffer = draw.byte(), draw.byte(), draw.rest()[: gpadl.MAX_BUFFER]
+    try:
+        ranges = gpadl.decode_ranges(buffer, count)
+    except ProtocolError:
+        return
+    assert len(ranges) == count
+    encoded = gpadl.encode_ranges(ranges)
+    assert buffer.startswith(encoded)
+    parts = gpadl.split(1, 2, ranges)
+    assembly = gpadl.Assembly(parts[0])  # type: ignore[arg-type]
+    for part in parts[1:]:
+        assembly.add(part.ranges)
+    assert gpadl.decode_ranges(assembly.buffer(), assembly.range_count) == ranges
+    try:
+        rings = gpadl.ring_pages(ranges, downstream)
+    except ProtocolError:
+        return
+    assert rings.guest_to_host + rings.host_to_guest == ranges[0].pfns
+
+
+def _nvsp(data: bytes) -> None:
+    message = dev_nvsp.decode(data)
+    assert dev_nvsp.decode(dev_nvsp.encode(message)) == message or hasattr(message, "rest")
+    if isinstance(message, dev_nvsp.SendIndirectionTable):
+        message.table()
+
+
+def _rndis(data: bytes) -> None:
+    message = dev_rndis.decode(data)
+    assert dev_rndis.decode(dev_rndis.encode(message)) == message
+    if isinstance(message, dev_rndis.Packet):
+        dev_rndis.frame(message)
+
+
+def _ic(data: bytes) -> None:
+    header, body = dev_ic.decode(data)
+    if header.icmsgtype == dev_ic.IcType.NEGOTIATE:
+        dev_ic.decode_answer(body)
+        dev_ic.decode_negotiate(body)
+        dev_ic.answer_negotiation(data, ((3, 0), (1, 0)), ((4, 0), (3, 0)))
+        return
+    decoded = dev_ic_bodies.decode(header, body)
+    for value in msgspec.structs.astuple(decoded):
+        if isinstance(value, bytes):
+            dev_ic_bodies.text_of(value)
+    encoded = dev_ic_bodies.encode(decoded)
+    again: IcHeader = msgspec.structs.replace(header, icmsgsize=len(encoded))
+    assert dev_ic_bodies.decode(again, encoded) == decoded
+
+
+def _vstor(data: bytes) -> None:
+    packet = dev_vstor.decode(data[1:], data[0] % 16 if data else None)
+    assert dev_vstor.encode(packet, len(data) - 1)
+
+
+def _ring_packet(data: bytes) -> None:
+    packet, taken = packets.decode(data, packets.ALL)
+    assert taken == packets.size_on_ring(packet)
+    assert packets.encode(packet, 0)[: taken - packets.TRAILER_SIZE] == data[: taken - packets.TRAILER_SIZE]
+    if packet.type == packets.PacketType.GPA_DIRECT:
+        ranges = packets.decode_gpa_direct(packet.extra)
+        assert packets.decode_gpa_direct(packets.encode_gpa_direct(ranges)) == ranges
+    elif packet.type == packets.PacketType.TRANSFER_PAGES:
+        pages = packets.decode_transfer_pages(packet.extra)
+        assert packets.decode_transfer_pages(packets.encode_transfer_pages(pages)) == pages
+
+
+def _pipe(data: bytes) -> None:
+    packet = dev_pipe.decode(data)
+    assert data.startswith(dev_pipe.encode(packet))
+    dev_pipe.unread(packet)
+
+
+def _synic(data: bytes) -> None:
+    synic.encode_slot(synic.decode_slot(data.ljust(synic.SLOT_SIZE, b"\0")))
+    synic.encode_post(synic.decode_post(data))
+    synic.encode_signal(synic.decode_signal(data))
+
+
+def _link(data: bytes) -> None:
+    header = link.decode_header(data)
+    if header.kind in link.BODIES:
+        body = link.decode_body(header, data)
+        if isinstance(body, link.Welcome | link.HostLink):
+            link.decode_grants(body.grants)
+    else:
+        message = device_link.decode(header, data)
+        assert device_link.decode(header, device_link.encode(message)) == message
+
+
+DECODERS: Final = (_nvsp, _rndis, _ic, _vstor, _ring_packet, _pipe, _synic, _link)
+
+
+def decoders(data: bytes) -> None:
+    """Any bytes, in any decoder of devices, rings, SynIC pages and links, decode or are a ProtocolError."""
+    draw = Draw(data)
+    decode = draw.choice(DECODERS)
+    try:
+        decode(draw.rest())
+    except ProtocolError:
+        return
+
+
+def bus(data: bytes) -> None:
+    """Any order of anything: the bus never raises, says no more than it must, and serves the next guest."""
+    draw = Draw(data)
+    world = World(draw)
+    while draw.more:
+        world.step(draw)
+    world.settle()
+    world.serve_a_good_guest()
+
+
+Target = Callable[[bytes], None]
+TARGETS: Final[dict[str, Target]] = {
+    "wire": wire_messages,
+    "gpadl": gpadl_ranges,
+    "decoders": decoders,
+    "bus": bus,
+}

@@ -1,0 +1,35 @@
+"""The fuzzer's corpus as a test, and the parts of the fuzzer that can be tested without one."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.run import CORPUS, MAX_LENGTH
+from tests.fuzz.targets import TARGETS
+
+INPUTS = sorted(file for file in CORPUS.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_the_corpus_finds_nothing(target: str) -> None:
+    """Every kept input decodes or is refused, and a good guest is served after it (case 314)."""
+    files = [file for file in INPUTS if file.parent.name == target]
+
+    assert files
+    for file in files:
+        TARGETS[target](file.read_bytes())
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_random_bytes_find_nothing(target: str) -> None:
+    """Neither does noise, which gets less far (case 314)."""
+    noise = random.Random(7)
+    for _ in range(300):
+        TARGETS[target](noise.randbytes(noise.randrange(200)))
+
+
+def test_every_target_has_its_length_and_corpus() -> None:
+    """What is fuzzed is named in one place."""
+    assert set(MAX_LENGTH) == set(TARGETS) == {Path(file).parent.name for file in INPUTS}
+    assert all(file.stat().st_size <= MAX_LENGTH[file.parent.name] for file in INPUTS)

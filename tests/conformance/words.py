@@ -120,7 +120,7 @@ HAPPENINGS: Final = {
     r"silence": "silence",
 }
 """Statements that are no messages; the numbers in them are VPs, host links or event flags."""
-DIRECTIVES: Final = (,)
+DIRECTIVES: Final = (
     "case",
     "side",
     "only",

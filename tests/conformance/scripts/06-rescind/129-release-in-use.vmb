@@ -25,6 +25,11 @@ H< close relid=1
 G> RELID_RELEASED relid=1
 H< teardown relid=1 gpadl=1
 = refused 3
+# The guest does not know the relid any more, although the device is not done with it.
+G> OPEN_CHANNEL relid=1
+= refused 4
+G> GPADL_HEADER relid=1 gpadl=7
+G< GPADL_CREATED relid=1 gpadl=7 status=UNSUCCESSFUL
 H> done
 H> done
 G< silence

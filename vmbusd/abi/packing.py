@@ -53,8 +53,8 @@ _IN: dict[object, Callable[[bytes], Any]] = {UUID: lambda raw: UUID(bytes_le=raw
 class Packing(Generic[S]):
     """Encoder and decoder of one struct class.
 
-    Attributes: `size`, bytes of the fixed part; `has_tail`, whether variable bytes follow it; `names`, `kinds`
-    and `widths` of the fields, in order: Python type, and bytes without padding (None for the tail).
+    Attributes: `size`, bytes of the fixed part; `has_tail`, whether variable bytes follow it; `names`,
+    `kinds` and `widths` of the fields, in order: Python type, and bytes without padding (None for the tail).
     """
 
     def __init__(self, cls: type[S]) -> None:

@@ -53,9 +53,7 @@ class Slot:
     open: int = 0
     target: int | None = None
     state: int | None = None
-    ring: int | None = None
-    device: tuple[int, int] | None = None
-    """Host and offer id of the device that was asked to open and has not let go."""
+    ring: tuple[int, int] | None = None
 
 
 class Script:
@@ -73,8 +71,7 @@ class Script:
         self.rescinded: set[int] = set()
         self.links: set[int] = {0}
         self.ghosts: set[int] = set()  # links that ended and whose process lives
-        self.offers: dict[tuple[int, int], device_link.Offer] = {}  # living ones, by host and offer id
-        self._offering: device_link.Offer | None = None
+        self.offers: set[tuple[int, int]] = set()  # living offers: host, offer id
         self.asked: set[Question] = set()  # what the devices owe
         self.owed: Counter[Key] = Counter()  # answers that the guest may still get
         self.retarget_to: dict[Question, int] = {}  # the VP of each Retarget
@@ -114,16 +111,7 @@ class Script:
 
     def host(self, message: device_link.FromHost, host: int = 0) -> list[Effect]:
         """A host link says something; an answer settles what it was asked."""
-        question = host, answered_key(message)
-        if question in self.asked:
-            self.asked.remove(question)
-            if isinstance(message, device_link.Closed) or (
-                isinstance(message, device_link.Opened) and message.status
-            ):
-                self._let_go(host, message.offer_id)
-        if isinstance(message, device_link.Revoke):
-            self._let_go(host, message.offer_id)
-        self._offering = message if isinstance(message, device_link.Offer) else None
+        self.asked.discard((host, answered_key(message)))
         return self._carry_out(self.bus.host_message(host, message))
 
     def claim_free(self, flag: int = 1) -> list[Effect]:
@@ -140,7 +128,6 @@ class Script:
         """A host's process is gone."""
         self._lose(host)
         self.ghosts.discard(host)
-        self._let_go(host)
         return self._carry_out(self.bus.host_dead(host))
 
     def guest_gone(self) -> list[Effect]:
@@ -233,13 +220,8 @@ class Script:
 
     def _lose(self, host: int) -> None:
         self.links.discard(host)
-        self.offers = {key: offer for key, offer in self.offers.items() if key[0] != host}
+        self.offers = {offer for offer in self.offers if offer[0] != host}
         self.asked = {question for question in self.asked if question[0] != host}
-
-    def _let_go(self, host: int, offer_id: int | None = None) -> None:
-        for slot in self.table.values():
-            if slot.device is not None and slot.device[0] == host and offer_id in (None, slot.device[1]):
-                slot.device = None
 
     def _carry_out(self, effects: list[Effect]) -> list[Effect]:
         for effect in effects:
@@ -256,7 +238,6 @@ class Script:
                     slot = self.table[flag]
                     assert not slot.open, f"flag {flag} is open"
                     assert flag not in self.watched, f"flag {flag} opened before its claim was free"
-                    assert slot.device is None, f"flag {flag} opened while a host has it open"
                     assert generation > self.generations[flag], f"generation of flag {flag} came back"
                     assert slot.target is not None
                     slot.open = self.generations[flag] = generation
@@ -270,7 +251,6 @@ class Script:
                     slot = self.table.pop(flag)
                     assert not slot.open, f"flag {flag} emptied while open"
                     assert flag not in self.watched, f"flag {flag} emptied before its claim was free"
-                    assert slot.device is None, f"flag {flag} emptied while a host may signal it"
                 case SetState(relid=relid, state=state):
                     self._slot(relid).state = state
                 case ModifyPages(ticket=ticket):
@@ -308,8 +288,7 @@ class Script:
         assert host in self.links, f"{message} for a host that is gone"
         if isinstance(message, device_link.OfferResult):
             if message.status == messages.SUCCESS:
-                assert self._offering is not None
-                self.offers[host, message.offer_id] = self._offering
+                self.offers.add((host, message.offer_id))
             return
         if isinstance(message, device_link.SocketsProvided | device_link.SocketConnect):
             return
@@ -318,7 +297,7 @@ class Script:
             return
         assert (host, message.offer_id) in self.offers
         if isinstance(message, device_link.Revoked):
-            del self.offers[host, message.offer_id]
+            self.offers.remove((host, message.offer_id))
             self.asked = {(to, key) for to, key in self.asked if (to, key[1]) != (host, message.offer_id)}
             return
         if isinstance(message, device_link.Withdraw):
@@ -331,7 +310,7 @@ class Script:
         if isinstance(message, device_link.Open):
             slot = self.table[message.event_flag]
             assert slot.open == message.generation, "asked before the slot was open"
-            slot.ring, slot.device = message.ring_gpadl, (host, message.offer_id)
+            slot.ring = host, message.ring_gpadl
 
     def _send(self, message: msgspec.Struct) -> None:
         key = response_key(message)
@@ -351,10 +330,10 @@ class Script:
                 self.owed["open", relid, 0] = self.owed["modify", relid, 0] = 0
             case messages.GpadlTorndown(gpadl=handle):
                 for flag, slot in self.table.items():
-                    if slot.ring == handle:
+                    if slot.ring is not None and slot.ring[1] == handle:
                         assert not slot.open, "the rings are in use"
                         assert flag not in self.watched, "a callback may still use the rings"
-                        assert slot.device is None, "a host may still use the rings"
+                        assert slot.ring[0] not in self.ghosts, "a host may still use the rings"
             case messages.OpenResult(child_relid=relid, status=status):
                 slot = self.slot(relid)
                 assert relid in (self.known | self.kept) - self.rescinded

@@ -29,15 +29,16 @@ def test_all_relids() -> None:
 
 
 def test_generations() -> None:
-    """They start at 1, belong to the flag, survive its reuse, and 0 never comes."""
+    """They start at 1, are new for flag and channel, survive the flag's reuse, and 0 never comes."""
     ids = Ids()
-    assert [ids.new_generation(7) for _ in range(3)] == [1, 2, 3]
-    assert ids.new_generation(8) == 1
+    assert [ids.new_generation(7, last) for last in range(3)] == [1, 2, 3]
+    assert ids.new_generation(8, 0) == 1
+    assert ids.new_generation(8, 3) == 4
     ids.give_back(ids.take())
-    assert ids.new_generation(7) == 4
+    assert ids.new_generation(7, 0) == 4
 
     ids._generations[7] = GENERATION_MAX
-    assert ids.new_generation(7) == 1
+    assert ids.new_generation(7, 0) == 1
 
 
 def test_event_connection_ids() -> None:

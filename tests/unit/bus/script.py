@@ -97,7 +97,7 @@ class Script:
         if not refusals(effects):
             message = wire.decode(data, version, features)
             key = request_key(message)
-            if key is not None:
+            if key is not None and (key[0] != "modify" or version >= wire.V5_3):
                 self.owed[key] += 1
             match message:
                 case messages.RelidReleased(child_relid=relid):
@@ -272,7 +272,9 @@ class Script:
                     assert self.watched.keys() <= self.table.keys()
                     self.known.clear()
                     self.rescinded.clear()
-                    self.owed = Counter({key: n for key, n in self.owed.items() if key[1] in self.kept})
+                    self.owed = Counter(
+                        {key: n for key, n in self.owed.items() if key[0] == "open" and key[1] in self.kept}
+                    )
                 case Refused():
                     assert effect.kind
                     assert effect.reason

@@ -1,6 +1,6 @@
 """The two tables of packets: round trips, and that no bytes do anything but decode or raise ProtocolError."""
 
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -80,32 +80,25 @@ SIZES = {
 }
 
 
-def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
-    by_name: dict[str, st.SearchStrategy[Any]] = {
-        "partition": NAME,
-        "token": st.binary(min_size=16, max_size=16),
-        "user_defined": st.binary(min_size=120, max_size=120),
-        "user_data": st.binary(min_size=120, max_size=120),
-        "chn_flags": U16,
-        "subchannel_index": U16,
-        "mmio_megabytes": U16,
-        "mmio_megabytes_optional": U16,
-        "ram_size": U64,
-        "epoch": U64,
-        "incarnation": U64,
-    }
-    if name in by_name:
-        return by_name[name]
-    return {UUID: st.uuids(), bytes: st.binary(max_size=64)}.get(kind, U32)
+WIDTHS = {"B": 8, "H": 16, "I": 32, "Q": 64}
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of one packed field: what its format code has room for."""
+    code = kind.__metadata__[0]
+    if code in WIDTHS:
+        return st.integers(0, (1 << WIDTHS[code]) - 1)
+    if code == "tail":
+        return st.binary(max_size=64)
+    size = int(code[:-1])
+    exact = st.binary(min_size=size, max_size=size)
+    return {UUID: st.uuids(), str: NAME}.get(kind.__origin__, exact)
 
 
 def messages(classes: list[type[msgspec.Struct]]) -> st.SearchStrategy[msgspec.Struct]:
     def one(cls: type[msgspec.Struct]) -> st.SearchStrategy[msgspec.Struct]:
-        fields = {
-            field.name: values(field.name, getattr(field.type, "__origin__", field.type))
-            for field in msgspec.structs.fields(cls)
-        }
-        return st.builds(cls, **fields)
+        hints = get_type_hints(cls, include_extras=True)
+        return st.builds(cls, **{name: values(hints[name]) for name in cls.__struct_fields__})
 
     return st.one_of([one(cls) for cls in classes])
 

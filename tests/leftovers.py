@@ -43,7 +43,11 @@ def snapshot() -> Snapshot:
 def remove_leftovers(before: Snapshot, settle: float = SETTLE) -> list[str]:
     """Removes what is there and was not before; returns a line for each. Slow only if there is something."""
     deadline = time.monotonic() + settle
+    stayed = _objects() - before.objects
     while _differs(before, now := snapshot()) and time.monotonic() < deadline:
+        # What comes and goes meanwhile belongs to others: nobody holds a set in the moments of its making and
+        # of its removal.
+        stayed &= _objects()
         # What only a reference cycle still holds is no leftover.
         gc.collect()
         time.sleep(0.02)
@@ -57,7 +61,7 @@ def remove_leftovers(before: Snapshot, settle: float = SETTLE) -> list[str]:
         found.append(f"descriptor {descriptor}: {target}")
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    for name in sorted(_objects() - before.objects):
+    for name in sorted(stayed & _objects()):
         if not held_alive(name):
             found.append(f"object /dev/shm/{name}")
             with contextlib.suppress(FileNotFoundError):

@@ -105,15 +105,18 @@ def _storm(options: argparse.Namespace) -> dict[str, Any]:
         return result_of(scene, seconds=seconds, hosts=options.hosts)
 
 
-def _end_orderly(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     options = _parser().parse_args(argv)
     options.hosts = min(options.hosts, options.channels)
-    signal.signal(signal.SIGTERM, _end_orderly)
+    asked_to_end: list[int] = []
+
+    def end_orderly(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        asked_to_end.append(number)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end_orderly)
     if not options.json:
         print(
             f"opening {options.channels} channels of {options.hosts} host processes for {options.vps} VPs "
@@ -127,6 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception as error:
+        if not asked_to_end:
+            raise
+        # The signal may come in the middle of a step of starting, whose undoing then fails too.
+        print(f"vmbusd demo: while ending: {type(error).__name__}: {error}", file=sys.stderr)
+        return 128 + asked_to_end[0]
     if options.json:
         print(as_json(result))
     else:

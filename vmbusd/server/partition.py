@@ -238,6 +238,8 @@ class Partition:
 
     def host_ended(self, host: HostLink) -> None:
         """The host's link is gone, and its offers with it; what it must acknowledge waits for its death."""
+        # A host that found its own object truncated leaves before the next look: say so while it is there.
+        self.check_objects()
         self.objects.remove_host(host.number)
         self.feed(None, self.bus.host_gone, host.number)
 

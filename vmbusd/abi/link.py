@@ -36,6 +36,15 @@ class Kind(enum.IntEnum):
     DETACH = 6
     DETACHED = 7
     BYE = 8
+    CONFIRM = 9
+
+
+class HelloFlag(enum.IntFlag):
+    """`Hello.flags`."""
+
+    RESUMABLE = 0x1
+    """The link is to outlive its socket: packets are numbered, kept and confirmed, the Welcome has a token.
+    """
 
 
 class Role(enum.IntEnum):
@@ -62,7 +71,9 @@ class Object(enum.IntEnum):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The 24 bytes before every body. `where` is a connection id from the guest, a VP to the guest."""
+    """The 24 bytes before every body. `where` is a connection id from the guest, a VP to the guest;
+    `sequence` the packet's number on a resumable link, 0 for what is bound to its socket.
+    """
 
     kind: U32
     where: U32 = 0
@@ -74,7 +85,9 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """First packet of a link. `vp` counts for workers only; `token` is 16 zero bytes for a new link."""
+    """First packet of a link. `vp` counts for workers only; `token` is 16 zero bytes for a new link, else
+    that of the link to resume, of which `received` is the last number that came. `flags` are HelloFlags.
+    """
 
     kind: ClassVar[Kind] = Kind.HELLO
     abi_version: U32
@@ -83,12 +96,15 @@ class Hello(msgspec.Struct, frozen=True):
     flags: U32
     partition: Name32
     token: Bytes16 = bytes(16)
+    received: U64 = 0
 
 
 class Welcome(msgspec.Struct, frozen=True):
     """The daemon's answer; its packet carries one descriptor per `Grant` of the tail, in that order.
 
-    `link` is the host link's number j (hosts only); `incarnation` counts the admissions to this VP.
+    `link` is the host link's number j (hosts only); `incarnation` counts the admissions to this VP. Resumable
+    links only: `token` resumes the link, within `grace` milliseconds after the socket was lost; `received` is
+    the last number that came from the client.
     """
 
     kind: ClassVar[Kind] = Kind.WELCOME
@@ -100,6 +116,9 @@ class Welcome(msgspec.Struct, frozen=True):
     vp: U32
     incarnation: U64
     token: Bytes16
+    received: U64
+    grace: U32
+    reserved: U32
     grants: Tail
 
 
@@ -128,7 +147,9 @@ class Detach(msgspec.Struct, frozen=True):
 
 
 class Detached(msgspec.Struct, frozen=True):
-    """From a worker or host: an orderly end; nothing of ours touches the shared words any more."""
+    """From a client: an orderly end; nothing of it touches the shared words any more, and it never resumes.
+    `vp` is a worker's.
+    """
 
     kind: ClassVar[Kind] = Kind.DETACHED
     vp: U32
@@ -140,6 +161,13 @@ class Bye(msgspec.Struct, frozen=True):
     kind: ClassVar[Kind] = Kind.BYE
     code: U32
     text: Tail
+
+
+class Confirm(msgspec.Struct, frozen=True):
+    """Resumable links, both ways: every packet up to number `received` came."""
+
+    kind: ClassVar[Kind] = Kind.CONFIRM
+    received: U64
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -168,12 +196,14 @@ class Code(enum.IntEnum):
     REMOVED = 12
     GUEST_GONE = 13
     RECOVERING = 14
+    BAD_TOKEN = 15
 
 
 HEADER: Final = Packing(Header)
+_NUMBER_AT: Final = 16
 GRANT: Final = Packing(Grant)
 BODIES: Final[dict[Kind, Packing[msgspec.Struct]]] = {
-    cls.kind: Packing(cls) for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye)
+    cls.kind: Packing(cls) for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye, Confirm)
 }
 
 
@@ -186,6 +216,11 @@ def encode(body: msgspec.Struct, *, where: int = 0, sequence: int = 0) -> bytes:
 def encode_message(message: bytes, *, where: int, sint: int = 0, sequence: int = 0) -> bytes:
     """One packet with a channel message in it."""
     return HEADER.encode(Header(Kind.MESSAGE, where, sint, sequence=sequence)) + message
+
+
+def renumber(packet: bytes, sequence: int) -> bytes:
+    """The same packet with another number in its header."""
+    return packet[:_NUMBER_AT] + sequence.to_bytes(8, "little") + packet[HEADER.size :]
 
 
 def decode_header(packet: bytes) -> Header:

@@ -152,6 +152,9 @@ class Partition:
                 vp=vp,
                 incarnation=self.vps.seats[vp].incarnation if role is Role.GUEST_WORKER else 0,
                 token=bytes(16),
+                received=0,
+                grace=0,
+                reserved=0,
                 grants=encode_grants(granted),
             )
             to.send(body, fds)

@@ -184,3 +184,4 @@ def test_the_prose_has_every_number(numbers: type[link.Object | link.Role | link
     text = (ROOT / "docs/sockets.md").read_text()
 
     assert all(f"| {number.value} | {number.name} |" in text for number in numbers)
+    assert all(f"| {flag.value:#x} {flag.name} |" in text for flag in link.HelloFlag)

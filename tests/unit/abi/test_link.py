@@ -24,6 +24,7 @@ SHARED: list[type[msgspec.Struct]] = [
     link.Detach,
     link.Detached,
     link.Bye,
+    link.Confirm,
 ]
 DEVICE: list[type[msgspec.Struct]] = [
     device_link.Offer,
@@ -49,13 +50,14 @@ DEVICE: list[type[msgspec.Struct]] = [
     device_link.SocketConnect,
 ]
 SIZES = {
-    link.Hello: 64,
-    link.Welcome: 56,
+    link.Hello: 72,
+    link.Welcome: 72,
     link.HostLink: 8,
     link.Refused: 4,
     link.Detach: 4,
     link.Detached: 4,
     link.Bye: 4,
+    link.Confirm: 8,
     device_link.Offer: 180,
     device_link.Revoke: 4,
     device_link.Opened: 12,

@@ -149,7 +149,9 @@ class FakeDaemon:
         """A complete welcome and the descriptors that go with it, which the caller closes."""
         granted = [self.grant(key, role) for key in self.keys(role, number)]
         tail = link.encode_grants([grant for grant, _ in granted])
-        body = link.Welcome(layout.ABI_VERSION, self.vps, self.ram_size, 1, number, vp, 1, bytes(16), tail)
+        body = link.Welcome(
+            layout.ABI_VERSION, self.vps, self.ram_size, 1, number, vp, 1, bytes(16), 0, 0, 0, tail
+        )
         return body, [fd for _, fd in granted]
 
     def socket_for(self, role: Role, number: int = 0, vp: int = 0) -> socket.socket:

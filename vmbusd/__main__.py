@@ -31,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
         help="make a partition, 4 VPs by default; may be given again",
     )
     run.add_argument(
+        "--grace", metavar="SECONDS", type=float, help="how long a link may be away (default: 10)"
+    )
+    run.add_argument(
         "--exit-with-parent", action="store_true", help="stop when the process that started this one ends"
     )
     commands.add_parser("demo", help="a storm of signals that proves that none is lost", add_help=False)
@@ -49,6 +52,10 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = config.load(arguments.config) if arguments.config else config.Config()
     if arguments.runtime_dir is not None:
         runtime = msgspec.structs.replace(settings.runtime, directory=arguments.runtime_dir)
+        settings = msgspec.structs.replace(settings, runtime=runtime)
+    if arguments.grace is not None:
+        config.check_grace(arguments.grace)
+        runtime = msgspec.structs.replace(settings.runtime, grace=arguments.grace)
         settings = msgspec.structs.replace(settings, runtime=runtime)
     named = dict(config.parse_partition(text) for text in arguments.partition)
     settings = msgspec.structs.replace(settings, partitions=settings.partitions | named)

@@ -14,7 +14,7 @@ from vmbusd.abi.link import Object
 from vmbusd.abi.messages import UNSUCCESSFUL
 from vmbusd.abi.native import TableWriter
 from vmbusd.bus import effects
-from vmbusd.server.links import Attached
+from vmbusd.server.attached import Attached
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition

@@ -14,6 +14,7 @@ from vmbusd.abi import layout
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import UsageError
 from vmbusd.bus.options import VERSIONS, BusOptions
+from vmbusd.server import limits
 
 _SIZE: Final = re.compile(r"([1-9][0-9]*)([KMGT]?)")
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -97,10 +98,12 @@ class SocketsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuntimeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The runtime directory: its path and its permission bits (default: 0700 when the daemon makes it)."""
+    """The runtime directory: its path and its permission bits (default: 0700 when the daemon makes it); and
+    `grace`, the seconds that a link may be away before it is given up."""
 
     directory: str | None = None
     mode: int | None = None
+    grace: float = limits.GRACE
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +145,16 @@ def _check(config: Config) -> None:
         config.runtime.mode & ~0o755 or config.runtime.mode & 0o700 != 0o700
     ):
         raise UsageError(f"runtime.mode {config.runtime.mode:#o}: 0o700 to 0o755, nobody else may write")
+    try:
+        check_grace(config.runtime.grace)
+    except UsageError as error:
+        raise UsageError(f"runtime.{error}") from error
+
+
+def check_grace(seconds: float) -> None:
+    """Raises UsageError for a grace time that nobody can wait for."""
+    if not 0 < seconds <= limits.MAX_GRACE:
+        raise UsageError(f"grace {seconds:g}: more than 0 and at most {limits.MAX_GRACE:g} seconds")
 
 
 def parse_partition(text: str) -> tuple[str, PartitionSpec]:

@@ -53,7 +53,7 @@ class Daemon:
         self.runtime = runtime
         self.log = log.get()
         self.partitions: dict[str, Partition] = {}
-        self.door = Door(loop, self.partitions, self.log)
+        self.door = Door(loop, self.partitions, self.log, config.runtime.grace)
         self._admins: set[AdminLink] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listeners: list[tuple[str, Listener]] = []

@@ -15,12 +15,15 @@ from structlog.typing import FilteringBoundLogger
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import PARTITION_NAME
 from vmbusd.abi.errors import ProtocolError, RefusedError, ResourceError
-from vmbusd.abi.link import Code, Kind, Role
+from vmbusd.abi.link import Code, HelloFlag, Kind, Role
+from vmbusd.abi.session import Session
 from vmbusd.server import limits
-from vmbusd.server.links import Attached, GuestControl, HostLink, Worker
+from vmbusd.server.attached import Attached
+from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink, close_politely
+from vmbusd.server.tokens import WrongTokens
 
 GUEST_ROLES: Final = frozenset({Role.GUEST_CONTROL, Role.GUEST_WORKER})
 HOST_ROLES: Final = frozenset({Role.HOST})
@@ -34,7 +37,8 @@ def refusal(code: Code, text: str) -> RefusedError:
 class Door:
     """Receives the connections of one daemon until their hello is answered.
 
-    Attributes: `waiting`, connections that have not said hello yet.
+    Attributes: `waiting`, connections that have not said hello yet; `links`, sockets of guests and hosts that
+    are open; `grace`, seconds that a resumable link may be away.
     """
 
     def __init__(
@@ -42,9 +46,12 @@ class Door:
         loop: asyncio.AbstractEventLoop,
         partitions: Mapping[str, Partition],
         log: FilteringBoundLogger,
+        grace: float = limits.GRACE,
     ) -> None:
         self.waiting: set[Newcomer] = set()
         self.links = 0
+        self.grace = grace
+        self.wrong_tokens = WrongTokens()
         self.loop = loop
         self.partitions = partitions
         self.log = log
@@ -99,7 +106,12 @@ class Newcomer:
 
     def packet(self, data: bytes) -> None:
         try:
-            self._admit(self._hello(data))
+            hello = self._hello(data)
+            partition = self._partition(hello.partition)
+            if any(hello.token):
+                self._resume(partition, hello)
+            else:
+                self._admit(partition, hello)
         except ProtocolError as error:
             self.refuse(Code.BAD_PACKET, str(error))
         except RefusedError as error:
@@ -146,10 +158,10 @@ class Newcomer:
         if hello.role not in self._roles:
             names = " or ".join(sorted(role.name for role in self._roles))
             raise refusal(Code.NOT_ALLOWED, f"role {hello.role}: this socket is for {names}")
-        if hello.flags:
+        if hello.flags & ~HelloFlag.RESUMABLE.value:
             raise ProtocolError(f"hello with unknown flags {hello.flags:#x}")
-        if any(hello.token):
-            raise refusal(Code.NOT_ALLOWED, "this vmbusd has no link to resume by that token")
+        if hello.received and not any(hello.token):
+            raise ProtocolError(f"hello of a new link that has received {hello.received} packets")
         return hello
 
     def _partition(self, name: str) -> Partition:
@@ -166,26 +178,73 @@ class Newcomer:
             raise refusal(Code.NOT_ALLOWED, f"uid {self._peer.uid} may not attach to partition {name}")
         return partition
 
-    def _admit(self, hello: link.Hello) -> None:
-        partition = self._partition(hello.partition)
+    def _admit(self, partition: Partition, hello: link.Hello) -> None:
         role = Role(hello.role)
         log = partition.log.bind(role=role.name.lower(), pid=self._peer.pid, uid=self._peer.uid)
+        session = Session() if hello.flags & HelloFlag.RESUMABLE else None
         if role is Role.GUEST_CONTROL:
-            self._control(partition, log)
+            self._control(partition, log, session)
         elif role is Role.GUEST_WORKER:
-            self._worker(partition, log, hello.vp)
+            self._worker(partition, log, session, hello.vp)
         else:
-            self._host(partition, log)
+            self._host(partition, log, session)
 
     def _become(self, attached: Attached) -> None:
         """From now on the packets, the end and the death of this peer are the link's."""
         self._leave()
         self._wire.receiver = attached
-        attached.closed = self._door.link_closed
-        self._peer.watch(self._door.loop, attached.process_died)
-        attached.log.info("link attached")
+        attached.enter(self._door.loop, self._door.link_closed, self._door.grace)
+        attached.log.info("link attached", resumable=attached.session is not None)
 
-    def _control(self, partition: Partition, log: FilteringBoundLogger) -> None:
+    # -- a link that comes back ----------------------------------------------------------------------------
+
+    def _resume(self, partition: Partition, hello: link.Hello) -> None:
+        """The socket is the link's from now on if its token is good, and the process the one it was given.
+
+        The one check that decides is the last: until it, nothing but the end of the old socket has happened,
+        which only the link's own process can bring about.
+        """
+        attached = partition.tokens.find(hello.token)
+        if attached is None or not self._is_process_of(attached, hello):
+            self._wrong_token(partition)
+            return
+        attached.leave_socket()
+        if attached.session is None or not attached.linked:
+            raise refusal(Code.BAD_TOKEN, f"partition {partition.name}: the link of this token is over")
+        attached.session.check_resume(hello.received)
+        number = attached.number if isinstance(attached, HostLink) else 0
+        vp = attached.vp if isinstance(attached, Worker) else 0
+        with partition.welcome(attached.role, number=number, vp=vp) as welcome:
+            self._leave()
+            self._wire.receiver = attached
+            attached.adopt(self._wire, hello.received, hello.token)
+            self._peer.close()
+            welcome(attached)
+            attached.go_on()
+
+    def _is_process_of(self, attached: Attached, hello: link.Hello) -> bool:
+        """Liveness is judged by the process, so no other one may take the link over, whoever gave it the
+        token.
+        """
+        mine, its = self._peer, attached.peer
+        return attached.role == hello.role and (mine.pid, mine.uid, mine.start_time) == (
+            its.pid,
+            its.uid,
+            its.start_time,
+        )
+
+    def _wrong_token(self, partition: Partition) -> None:
+        text = f"partition {partition.name} has no link to resume by that token"
+        delay = self._door.wrong_tokens.delay(self._peer.uid, self._door.loop.time())
+        if not delay:
+            raise refusal(Code.BAD_TOKEN, text)
+        self._wire.listen(False)
+        self._timer.cancel()
+        self._timer = self._door.loop.call_later(delay, self.refuse, Code.BAD_TOKEN, text)
+
+    # -- a new link ----------------------------------------------------------------------------------------
+
+    def _control(self, partition: Partition, log: FilteringBoundLogger, session: Session | None) -> None:
         if partition.control is not None:
             partition.control.catch_up()
         if partition.control is not None:
@@ -196,13 +255,15 @@ class Newcomer:
         if lingering := partition.vps.lingering():
             who = ", ".join(f"VP {seat.vp}" for seat in lingering)
             raise refusal(Code.RECOVERING, f"workers of the guest before still run: {who}")
-        control = GuestControl(partition, self._wire, self._peer, log)
+        control = GuestControl(partition, self._wire, self._peer, log, session)
         with partition.welcome(Role.GUEST_CONTROL) as welcome:
             self._become(control)
             partition.guest_attached(control)
             welcome(control)
 
-    def _worker(self, partition: Partition, log: FilteringBoundLogger, vp: int) -> None:
+    def _worker(
+        self, partition: Partition, log: FilteringBoundLogger, session: Session | None, vp: int
+    ) -> None:
         if vp >= partition.spec.vps:
             raise refusal(
                 Code.VP_RANGE, f"VP {vp}: partition {partition.name} has 0..{partition.spec.vps - 1}"
@@ -217,17 +278,17 @@ class Newcomer:
         taken = partition.vps.settled(vp).worker
         if taken is not None:
             raise refusal(Code.VP_TAKEN, f"VP {vp} of partition {partition.name} has pid {taken.peer.pid}")
-        worker = Worker(partition, self._wire, self._peer, log.bind(vp=vp), vp)
+        worker = Worker(partition, self._wire, self._peer, log.bind(vp=vp), vp, session)
         with partition.welcome(Role.GUEST_WORKER, vp=vp) as welcome:
             self._become(worker)
             partition.worker_attached(worker)
             welcome(worker)
 
-    def _host(self, partition: Partition, log: FilteringBoundLogger) -> None:
+    def _host(self, partition: Partition, log: FilteringBoundLogger, session: Session | None) -> None:
         number = partition.free_host_number()
         if number is None:
             raise refusal(Code.LIMIT, f"partition {partition.name} has {limits.MAX_HOST_LINKS} host links")
-        host = HostLink(partition, self._wire, self._peer, log.bind(host=number), number)
+        host = HostLink(partition, self._wire, self._peer, log.bind(host=number), number, session)
         with partition.host_objects(number), partition.welcome(Role.HOST, number=number) as welcome:
             self._become(host)
             partition.host_attached(host)

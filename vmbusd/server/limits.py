@@ -11,6 +11,18 @@ RESERVED_DESCRIPTORS: Final = 16
 """Kept free for answering: a refusal, a host's page, doorbell and pidfd, a table reopened for one link."""
 HELLO_TIMEOUT: Final = 5.0
 """Seconds a new link may stay silent; clients say hello at once, it only has to outlast a slow machine."""
+GRACE: Final = 10.0
+"""Seconds a link that lost its socket may be away: a daemon that crashed is back in less, by hand too."""
+MAX_GRACE: Final = 3600.0
+"""Longest grace time that can be configured; whoever is away longer does not come back."""
+WRONG_TOKENS: Final = 8
+WRONG_TOKEN_WINDOW: Final = 10.0
+WRONG_TOKEN_DELAY: Final = 1.0
+"""So many wrong tokens of one uid in so many seconds are answered at once, each further one this much later:
+an honest client shows one wrong token in its life.
+"""
+WRONG_TOKEN_UIDS: Final = 1024
+"""Uids whose wrong tokens are remembered at a time."""
 MAX_LINKS: Final = 4096
 """Guest and host links of one daemon; a partition of 64 VPs needs 65 and its hosts."""
 MAX_ADMIN_LINKS: Final = 64

@@ -2,23 +2,22 @@
 
 The first packet of a link is a hello; `door` turns it into one of the receivers here. A packet that does not
 fit its link ends the link with a reason (Bye); what is wrong inside a channel message is for the bus to judge
-and ends nothing. Source: DESIGN section 4, docs/sockets.md.
+and ends nothing. How a link lives on without its socket is `attached`'s matter. Source: DESIGN section 4,
+docs/sockets.md.
 """
 
-import abc
-from collections.abc import Callable
+from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from vmbusd.abi import device_link, link
 from vmbusd.abi.errors import ProtocolError
-from vmbusd.abi.link import Code, Kind, Role
+from vmbusd.abi.link import Kind, Role
+from vmbusd.abi.session import WINDOW, Session
 from vmbusd.bus.effects import FillSlot
-from vmbusd.server.limits import CATCH_UP
-from vmbusd.server.log import Once
+from vmbusd.server.attached import Attached
 from vmbusd.server.objects import SharedObject
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink
@@ -27,116 +26,29 @@ if TYPE_CHECKING:
     from vmbusd.server.partition import Partition
 
 
-class Attached(abc.ABC):
-    """A link after its hello: one role in one partition.
-
-    Attributes: `peer`, its process; `refused`, trouble it made, by kind; `linked`, whether it is still there;
-    `closed`, called once when it no longer is.
-    """
-
-    role: ClassVar[Role]
-
-    def __init__(
-        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger
-    ) -> None:
-        self.partition = partition
-        self.peer = peer
-        self.refused = Once()
-        self.linked = True
-        self.closed: Callable[[], None] = lambda: None
-        self.log = log
-        self._wire = wire
-        self._sequence = 0
-
-    def send(self, body: msgspec.Struct, fds: list[int] | None = None) -> None:
-        """Send a shared-kind packet; the descriptors stay ours."""
-        self._sequence += 1
-        self._wire.send(link.encode(body, sequence=self._sequence), fds or ())
-
-    def transmit(self, packet: bytes) -> None:
-        """Send a packet that is encoded already, with `next_sequence` in its header."""
-        self._wire.send(packet)
-
-    def next_sequence(self) -> int:
-        """The number of the packet about to be sent."""
-        self._sequence += 1
-        return self._sequence
-
-    def bye(self, code: Code, text: str) -> None:
-        """End the link with a reason."""
-        self._wire.finish(link.encode(link.Bye(code, text.encode()), sequence=self.next_sequence()), text)
-
-    def traffic(self) -> dict[str, int]:
-        """Packets so far, each way."""
-        return {"packets_in": self._wire.packets_in, "packets_out": self._wire.packets_out}
-
-    def refuse(self, kind: str, reason: str) -> None:
-        """Count something that was refused without an answer; the first of its kind is logged."""
-        if self.refused.first(kind):
-            self.log.warning("refused", kind=kind, reason=reason)
-
-    def catch_up(self) -> None:
-        """Take in what has arrived, and death, before somebody judges by our state."""
-        for _ in range(CATCH_UP):
-            if not self._wire.read_one():
-                break
-        if self.peer.is_dead():
-            self.process_died()
-
-    # -- from the link -------------------------------------------------------------------------------------
-
-    def packet(self, data: bytes) -> None:
-        try:
-            self.handle(link.decode_header(data), data)
-        except ProtocolError as error:
-            self.broken(str(error))
-
-    def broken(self, text: str) -> None:
-        self.log.warning("bad packet", reason=text)
-        self.bye(Code.BAD_PACKET, text)
-
-    def overflowed(self, text: str) -> None:
-        self.bye(Code.LIMIT, text)
-
-    def ended(self, reason: str) -> None:
-        self.linked = False
-        self.log.info("link ended", reason=reason)
-        if self._wire.descriptors_refused:
-            self.log.warning(
-                "packets came with descriptors, all closed", packets=self._wire.descriptors_refused
-            )
-        self.closed()
-        self.over()
-
-    @abc.abstractmethod
-    def handle(self, header: link.Header, data: bytes) -> None:
-        """One packet. Raises ProtocolError when it has no place on this link."""
-
-    def misplaced(self, header: link.Header) -> ProtocolError:
-        """The error for a kind of packet that this role does not send."""
-        return ProtocolError(f"packet kind {header.kind} has no place on a {self.role.name} link")
-
-    @abc.abstractmethod
-    def over(self) -> None:
-        """The link is gone; the process may live."""
-
-    def process_died(self) -> None:
-        """The process is known to be gone."""
-        self._wire.close("its process died")
-
-
 class GuestControl(Attached):
     """The link that carries channel messages; its end is the end of the guest's connection."""
 
     role = Role.GUEST_CONTROL
 
     def __init__(
-        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger
+        self,
+        partition: "Partition",
+        wire: PacketLink | None,
+        peer: Peer,
+        log: FilteringBoundLogger,
+        session: Session | None = None,
     ) -> None:
-        super().__init__(partition, wire, peer, log)
+        super().__init__(partition, wire, peer, log, session)
         self._hear = partial(partition.bus.guest_message, trusted=partition.spec.trusted)
+        self._listening = True
+        self._letting_in = False
+        self._held: deque[tuple[link.Header, bytes]] = deque()
 
     def handle(self, header: link.Header, data: bytes) -> None:
+        if header.kind == Kind.DETACHED:
+            self.leave()
+            return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
         size = len(data) - link.HEADER.size
@@ -145,11 +57,43 @@ class GuestControl(Attached):
         message = data[link.HEADER.size :]
         self.partition.feed(self, self._hear, message, header.where)
 
+    def numbered(self, header: link.Header, data: bytes) -> None:
+        if self._listening and not self._held:
+            super().numbered(header, data)
+        elif header.kind == Kind.DETACHED:
+            # Its unload is its last word; what it said before and nobody looked at does not count any more.
+            self.leave()
+        elif len(self._held) < WINDOW:
+            self._held.append((header, data))
+        else:
+            raise ProtocolError(f"more than {WINDOW} packets that nobody has confirmed")
+
     def listen(self, on: bool) -> None:
-        """Read on, or let packets wait in the socket: the guest finds it full then."""
-        self._wire.listen(on)
+        """Take messages, or let them wait.
+
+        A plain link leaves them in the socket, which the guest finds full then. On a resumable one the
+        guest's confirmations must still come through, so its messages wait here, at most a window of them:
+        they are not taken yet, so none is confirmed, and the guest stops.
+        """
+        self._listening = on
+        if self.session is None:
+            if self.wire is not None:
+                self.wire.listen(on)
+        elif on and self._held and not self._letting_in:
+            self._letting_in = True
+            try:
+                while self._held and self._listening and self.linked:
+                    self.in_order(super().numbered, *self._held.popleft())
+            finally:
+                self._letting_in = False
+
+    def lost(self, reason: str) -> None:
+        # They were never taken: the guest sends them again.
+        self._held.clear()
+        super().lost(reason)
 
     def over(self) -> None:
+        self._held.clear()
         self.peer.close()
         self.partition.guest_ended()
 
@@ -160,15 +104,21 @@ class Worker(Attached):
     role = Role.GUEST_WORKER
 
     def __init__(
-        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger, vp: int
+        self,
+        partition: "Partition",
+        wire: PacketLink | None,
+        peer: Peer,
+        log: FilteringBoundLogger,
+        vp: int,
+        session: Session | None = None,
     ) -> None:
-        super().__init__(partition, wire, peer, log)
+        super().__init__(partition, wire, peer, log, session)
         self.vp = vp
         self._on_vp = True
 
     def ask_to_detach(self) -> None:
         """Ask it to serve what is pending and to leave."""
-        self.send(link.Detach(self.vp))
+        self.transmit(link.encode(link.Detach(self.vp), sequence=self.next_sequence()))
 
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind != Kind.DETACHED:
@@ -179,7 +129,7 @@ class Worker(Attached):
         self._on_vp = False
         self.peer.close()
         self.partition.worker_detached(self)
-        self._wire.close("detached")
+        self.leave()
 
     def over(self) -> None:
         if self._on_vp:
@@ -203,9 +153,15 @@ class HostLink(Attached):
     role = Role.HOST
 
     def __init__(
-        self, partition: "Partition", wire: PacketLink, peer: Peer, log: FilteringBoundLogger, number: int
+        self,
+        partition: "Partition",
+        wire: PacketLink | None,
+        peer: Peer,
+        log: FilteringBoundLogger,
+        number: int,
+        session: Session | None = None,
     ) -> None:
-        super().__init__(partition, wire, peer, log)
+        super().__init__(partition, wire, peer, log, session)
         self.number = number
         self._orderly = False
         self._alive = True
@@ -213,7 +169,7 @@ class HostLink(Attached):
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind == Kind.DETACHED:
             self._orderly = True
-            self._wire.close("detached")
+            self.leave()
             return
         if header.kind not in device_link.FROM_HOST_KINDS:
             raise self.misplaced(header)

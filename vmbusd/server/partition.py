@@ -20,13 +20,15 @@ from vmbusd.abi.link import Code, Object, Role
 from vmbusd.bus import effects
 from vmbusd.bus.bus import Bus
 from vmbusd.server import limits, ofd
+from vmbusd.server.attached import Attached
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
-from vmbusd.server.links import Attached, GuestControl, HostLink, Worker
+from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory, encode_grants
 from vmbusd.server.objects import ObjectSet, SharedObject
 from vmbusd.server.recovery import Vps
+from vmbusd.server.tokens import Tokens
 
 Input = tuple[Attached | None, Callable[..., list[effects.Effect]], tuple[Any, ...]]
 
@@ -64,6 +66,7 @@ class Partition:
         self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE, options=spec.bus_options())
         self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
+        self.tokens = Tokens()
         self.control: GuestControl | None = None
         self.workers: set[Worker] = set()
         self.hosts: dict[int, HostLink] = {}
@@ -151,9 +154,9 @@ class Partition:
                 link=number,
                 vp=vp,
                 incarnation=self.vps.seats[vp].incarnation if role is Role.GUEST_WORKER else 0,
-                token=bytes(16),
-                received=0,
-                grace=0,
+                token=to.token,
+                received=to.session.received if to.session else 0,
+                grace=round(to.grace * 1000) if to.session else 0,
                 reserved=0,
                 grants=encode_grants(granted),
             )

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from vmbusd.abi import layout
-from vmbusd.server.links import Attached
+from vmbusd.server.attached import Attached
 from vmbusd.server.partition import Partition
 
 
@@ -40,6 +40,8 @@ def _link_view(attached: Attached) -> dict[str, Any]:
         "pid": peer.pid,
         "uid": peer.uid,
         "linked": attached.linked,
+        "away": attached.linked and attached.wire is None,
+        "resumed": attached.resumed,
         "refused": attached.refused.counts,
         **attached.traffic(),
     }

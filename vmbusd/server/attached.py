@@ -1,0 +1,289 @@
+"""A link after its hello: its packets in and out, its socket of now, and its life without one.
+
+A plain link ends with its socket. A resumable one is *away* then: what it is told is kept in its session, and
+it is over only when the grace time has passed, its process is known to be gone, or somebody said farewell.
+Until then the same process may show the link's token at the door and goes on where the two sessions stand.
+Source: DESIGN section 4, docs/sockets.md "A link that lives on".
+"""
+
+import abc
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from vmbusd.abi import link
+from vmbusd.abi.errors import ProtocolError
+from vmbusd.abi.link import Code, Kind, Role
+from vmbusd.abi.session import Session
+from vmbusd.server import limits
+from vmbusd.server.log import Once
+from vmbusd.server.peer import Peer
+from vmbusd.server.sockets import PacketLink
+from vmbusd.server.tokens import NO_TOKEN
+
+if TYPE_CHECKING:
+    from vmbusd.server.partition import Partition
+
+
+class Attached(abc.ABC):
+    """One role in one partition.
+
+    Attributes: `peer`, its process; `wire`, its socket of now, None while it is away; `session`, None for a
+    plain link; `tokens`, those that are good, the newest last; `refused`, trouble it made, by kind; `linked`,
+    whether it is not over; `resumed`, how often it came back; `grace`, seconds it may be away; `closed`,
+    called for each socket that has ended.
+    """
+
+    role: ClassVar[Role]
+
+    def __init__(
+        self,
+        partition: "Partition",
+        wire: PacketLink | None,
+        peer: Peer,
+        log: FilteringBoundLogger,
+        session: Session | None = None,
+    ) -> None:
+        """Without `wire` it is a link of before a restart: `expect` has to follow."""
+        self.partition = partition
+        self.peer = peer
+        self.session = session
+        self.tokens: tuple[bytes, ...] = ()
+        self.refused = Once()
+        self.linked = True
+        self.resumed = 0
+        self.grace = limits.GRACE
+        self.closed: Callable[[], None] = lambda: None
+        self.log = log
+        self.wire = wire
+        self._sequence = 0
+        self._final = False
+        self._away: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._packets_in = 0
+        self._packets_out = 0
+
+    # -- out -----------------------------------------------------------------------------------------------
+
+    def send(self, body: msgspec.Struct, fds: list[int] | None = None) -> None:
+        """Send what is bound to the socket of now; the descriptors stay ours. Nothing while away."""
+        if self.session is None:
+            self._sequence += 1
+        if self.wire is not None:
+            self.wire.send(link.encode(body, sequence=self._sequence), fds or ())
+
+    def next_sequence(self) -> int:
+        """The number of the packet about to be transmitted."""
+        if self.session is not None:
+            return self.session.number()
+        self._sequence += 1
+        return self._sequence
+
+    def transmit(self, packet: bytes) -> None:
+        """Send a packet that is encoded already, with `next_sequence` in its header."""
+        session = self.session
+        if session is None:
+            if self.wire is not None:
+                self.wire.send(packet)
+            return
+        session.post(packet)
+        self._pump(session)
+        kept = session.last - session.confirmed
+        if self.linked and session.queued + kept * limits.QUEUE_PACKET_COST > limits.MAX_QUEUE_BYTES:
+            self.overflowed(f"the peer does not confirm: {kept} packets are kept for it")
+
+    def _pump(self, session: Session) -> None:
+        if (wire := self.wire) is not None:
+            for packet in session.due():
+                wire.send(packet)
+
+    def bye(self, code: Code, text: str) -> None:
+        """End the link with a reason."""
+        self._final = True
+        if self.wire is not None:
+            self._sequence += self.session is None
+            self.wire.finish(link.encode(link.Bye(code, text.encode()), sequence=self._sequence), text)
+        elif self.linked:
+            self._end(text)
+
+    def traffic(self) -> dict[str, int]:
+        """Packets so far, each way."""
+        wire = self.wire
+        return {
+            "packets_in": self._packets_in + (wire.packets_in if wire else 0),
+            "packets_out": self._packets_out + (wire.packets_out if wire else 0),
+        }
+
+    def refuse(self, kind: str, reason: str) -> None:
+        """Count something that was refused without an answer; the first of its kind is logged."""
+        if self.refused.first(kind):
+            self.log.warning("refused", kind=kind, reason=reason)
+
+    # -- from the socket -----------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Take in what has arrived, and death, before somebody judges by our state."""
+        for _ in range(limits.CATCH_UP):
+            if self.wire is None or not self.wire.read_one():
+                break
+        if self.peer.is_dead():
+            self.process_died()
+
+    def packet(self, data: bytes) -> None:
+        try:
+            header = link.decode_header(data)
+        except ProtocolError as error:
+            self.broken(str(error))
+        else:
+            self.in_order(self.handle if self.session is None else self._in_session, header, data)
+
+    def in_order(
+        self, handler: Callable[[link.Header, bytes], None], header: link.Header, data: bytes
+    ) -> None:
+        """Handle a packet; one that has no place here ends the link."""
+        try:
+            handler(header, data)
+        except ProtocolError as error:
+            self.broken(str(error))
+
+    def _in_session(self, header: link.Header, data: bytes) -> None:
+        assert self.session is not None
+        if len(self.tokens) > 1:
+            self.partition.tokens.heard(self)
+        if header.kind == Kind.CONFIRM:
+            body = link.decode_body(header, data)
+            assert isinstance(body, link.Confirm)
+            self.session.take_confirmation(body.received)
+            self._pump(self.session)
+        else:
+            self.numbered(header, data)
+
+    def numbered(self, header: link.Header, data: bytes) -> None:
+        """A packet of the session. Raises ProtocolError when it has no place on this link."""
+        session = self.session
+        assert session is not None
+        if not session.take(header.sequence):
+            return
+        self.handle(header, data)
+        if (number := session.confirmation()) is not None:
+            session.told(number)
+            self.send(link.Confirm(number))
+
+    @abc.abstractmethod
+    def handle(self, header: link.Header, data: bytes) -> None:
+        """One packet. Raises ProtocolError when it has no place on this link."""
+
+    def misplaced(self, header: link.Header) -> ProtocolError:
+        """The error for a kind of packet that this role does not send."""
+        return ProtocolError(f"packet kind {header.kind} has no place on a {self.role.name} link")
+
+    def broken(self, text: str) -> None:
+        self.log.warning("bad packet", reason=text)
+        self.bye(Code.BAD_PACKET, text)
+
+    def overflowed(self, text: str) -> None:
+        self.bye(Code.LIMIT, text)
+
+    def ended(self, reason: str) -> None:
+        wire, self.wire = self.wire, None
+        assert wire is not None
+        self._packets_in += wire.packets_in
+        self._packets_out += wire.packets_out
+        if wire.descriptors_refused:
+            self.log.warning("packets came with descriptors, all closed", packets=wire.descriptors_refused)
+        self.closed()
+        if self.session is None or self._final:
+            self._end(reason)
+        else:
+            self.lost(reason)
+
+    def lost(self, reason: str) -> None:
+        """The socket is gone and the link is away."""
+        self.log.warning("link lost", reason=reason, grace=self.grace)
+        self._away = self._loop.call_later(self.grace, self._grace_is_over)
+
+    # -- the life of the link ------------------------------------------------------------------------------
+
+    def enter(self, loop: asyncio.AbstractEventLoop, closed: Callable[[], None], grace: float) -> None:
+        """The hello was found good: from now on the death of the process is ours to hear."""
+        self._loop = loop
+        self.closed = closed
+        self.grace = grace
+        self.peer.watch(loop, self.process_died)
+        if self.session is not None and not self.tokens:
+            self.partition.tokens.issue(self)
+
+    def expect(self, loop: asyncio.AbstractEventLoop, closed: Callable[[], None], grace: float) -> None:
+        """As `enter`, for a link of before a restart, which is away from the start."""
+        self.enter(loop, closed, grace)
+        self._away = loop.call_later(grace, self._grace_is_over)
+
+    def leave_socket(self) -> None:
+        """Whoever is at the door is this link's process: what the old socket still holds is taken, and no
+        more comes over it.
+        """
+        self.catch_up()
+        if self.wire is not None:
+            self.wire.close("its process came with another socket")
+
+    def adopt(self, wire: PacketLink, received: int, shown: bytes) -> None:
+        """Go on over this socket, with a peer that took packet `received` last and showed the token `shown`;
+        a welcome and `go_on` follow.
+
+        Raises ProtocolError for what no peer of this session can have taken.
+        """
+        assert self.session is not None
+        assert self.wire is None
+        self.session.resume(received)
+        self._end_grace()
+        self.wire = wire
+        self.resumed += 1
+        self.partition.tokens.issue(self, shown)
+
+    def go_on(self) -> None:
+        """The welcome is out: send again what the peer lacks."""
+        assert self.session is not None
+        self.log.info("link resumed", resumed=self.resumed, again=self.session.waiting)
+        self._pump(self.session)
+
+    @property
+    def token(self) -> bytes:
+        """The newest token, zeros for a plain link."""
+        return self.tokens[-1] if self.tokens else NO_TOKEN
+
+    def leave(self) -> None:
+        """It said farewell: its end is final."""
+        self._final = True
+        if self.wire is not None:
+            self.wire.close("detached")
+
+    def _end_grace(self) -> None:
+        if self._away is not None:
+            self._away.cancel()
+            self._away = None
+
+    def _grace_is_over(self) -> None:
+        self._away = None
+        self._end(f"away for {self.grace:g} s")
+
+    def _end(self, reason: str) -> None:
+        self.linked = False
+        self._end_grace()
+        self.partition.tokens.drop(self)
+        self.log.info("link ended", reason=reason)
+        self.over()
+
+    @abc.abstractmethod
+    def over(self) -> None:
+        """The link is gone; the process may live."""
+
+    def process_died(self) -> None:
+        """The process is known to be gone."""
+        self._final = True
+        if self.wire is not None:
+            self.wire.close("its process died")
+        elif self.linked:
+            self._end("its process died")

@@ -24,6 +24,7 @@ from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink, close_politely
 from vmbusd.server.tokens import WrongTokens
+from vmbusd.server.turn import Turn
 
 GUEST_ROLES: Final = frozenset({Role.GUEST_CONTROL, Role.GUEST_WORKER})
 HOST_ROLES: Final = frozenset({Role.HOST})
@@ -55,6 +56,7 @@ class Door:
         self.loop = loop
         self.partitions = partitions
         self.log = log
+        self._turn = Turn(loop)
 
     def accepted(self, sock: socket.socket, scarce: bool, roles: frozenset[Role], max_packet: int) -> None:
         """A connection came in; `scarce`: there are no descriptors left to serve it."""
@@ -67,7 +69,7 @@ class Door:
         except ResourceError as error:
             self._turn_away(sock, Code.NOT_ALLOWED, str(error))
             return
-        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet), peer, roles)
+        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet, self._turn), peer, roles)
         self.waiting.add(newcomer)
         self.links += 1
 

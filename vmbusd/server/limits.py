@@ -35,8 +35,6 @@ MAX_QUEUE_BYTES: Final = 16 << 20
 """Output that may wait for one slow peer: 2047 offers are 0.6 MB, the largest GPADL request is 64 KiB."""
 QUEUE_PACKET_COST: Final = 256
 """What a queued packet costs besides its bytes, so that many small ones are bounded too."""
-READ_BURST: Final = 64
-"""Packets read from one link before the others get their turn."""
 CATCH_UP: Final = 1024
 """Packets taken in at once when somebody must know whether a link has ended: a socket holds a few hundred."""
 ACCEPT_BURST: Final = 64

@@ -32,6 +32,7 @@ class Memory:
         self.epoch = EPOCH
         self.ram_size = ram_size
         self._guards: list[native.Guard] = []
+        self._faults = native.faults()
         self._mappings: list[mmap.mmap] = []
         self._table = self._map(objects[Object.TABLE, 0])
         self.event_pages = self._map(objects[Object.EVENTS, 0])
@@ -123,6 +124,10 @@ class Memory:
 
     def faulted(self) -> str | None:
         """The path of an object in which an access has faulted, None while all is well; no system call."""
+        faults = native.faults()
+        if faults == self._faults:
+            return None
+        self._faults = faults
         return next((guard.name for guard in self._guards if guard.dead), None)
 
     def close(self) -> None:

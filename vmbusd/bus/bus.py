@@ -16,10 +16,12 @@ from uuid import UUID
 import msgspec
 
 from vmbusd.abi import device_link, messages, wire
+from vmbusd.bus import restoring, saving
 from vmbusd.bus.channels import Channel, ChannelView
 from vmbusd.bus.connection import Connection
 from vmbusd.bus.effects import Effect, Refused
 from vmbusd.bus.gpadls import Gpadls
+from vmbusd.bus.judging import judge
 from vmbusd.bus.lifecycle import Lifecycle
 from vmbusd.bus.negotiation import SINTS, Contact, check_connection_id
 from vmbusd.bus.offering import prepare
@@ -27,8 +29,11 @@ from vmbusd.bus.offers import Offers, is_socket
 from vmbusd.bus.opening import open_request
 from vmbusd.bus.options import BusOptions
 from vmbusd.bus.outbox import Outbox
+from vmbusd.bus.picture import Picture, of_channels
 from vmbusd.bus.refusal import Kind, Refusal
 from vmbusd.bus.registry import Registry
+from vmbusd.bus.saved import SavedBus
+from vmbusd.bus.saving import Parts
 from vmbusd.bus.sockets import HOST_WAITS, Sockets
 from vmbusd.bus.targets import Targets
 
@@ -58,18 +63,19 @@ class Bus:
     def __init__(self, *, vps: int, ram_pages: int, options: BusOptions | None = None) -> None:
         options = options or BusOptions()
         options.check()
-        self._vps = vps
+        self._vps, self._ram_pages = vps, ram_pages
         self._outbox = outbox = Outbox()
         self._registry = registry = Registry(options.relid_offset)
         self._gpadls = gpadls = Gpadls(outbox, ram_pages, options.max_unfinished_gpadls)
         self._targets = targets = Targets(outbox, vps)
         self._lifecycle = lifecycle = Lifecycle(outbox, registry, gpadls, targets)
         self._offers = offers = Offers(outbox, registry, lifecycle, absolute_order=options.absolute_order)
-        self._sockets = Sockets(outbox, lifecycle, offers.offer)
+        self._sockets = sockets = Sockets(outbox, lifecycle, offers.offer)
         self._connection = connection = Connection(
             options, outbox, registry, targets, lifecycle, vps=vps, ram_pages=ram_pages
         )
         self._waiting: deque[tuple[bytes, int, bool]] = deque()
+        self._parts = Parts(outbox, registry, gpadls, targets, lifecycle, sockets, connection, self._waiting)
         # Any: each handler takes the class it is filed under.
         self._from_guest: dict[type[msgspec.Struct], Callable[[Any], None]] = {
             messages.RequestOffers: self._request_offers,
@@ -101,9 +107,36 @@ class Bus:
         }
         self._of_host: dict[type[msgspec.Struct], Callable[[int, Any], None]] = {
             device_link.Offer: self._offer,
-            device_link.ProvideSockets: self._sockets.provide,
-            device_link.SocketAnswer: self._sockets.answer,
+            device_link.ProvideSockets: sockets.provide,
+            device_link.SocketAnswer: sockets.answer,
         }
+
+    # What is kept of it
+
+    def save(self) -> SavedBus:
+        """All of it as plain data, at any time between two inputs."""
+        return saving.save(self._parts, self._vps, self._ram_pages)
+
+    @classmethod
+    def restore(
+        cls, saved: SavedBus, *, vps: int, ram_pages: int, options: BusOptions | None = None
+    ) -> "Bus":
+        """The bus that was saved, which goes on as that one would have; it has no effects of its own.
+
+        `saved` comes from `saved.decode`. Raises SavedError naming the first field that cannot be, for
+        another partition than it was saved from, or for options that do not allow what it holds; UsageError
+        for options that cannot be.
+        """
+        bus = cls(vps=vps, ram_pages=ram_pages, options=options)
+        judge(saved, vps, ram_pages, options or BusOptions())
+        restoring.restore(saved, bus._parts)
+        return bus
+
+    def picture(self) -> Picture:
+        """What the table shows and what the backend has under way once all effects so far are carried out."""
+        slots, closing, armed = of_channels(self._registry.all())
+        connection = self._connection
+        return Picture(slots, closing, armed, connection.now.pages, connection.request())
 
     # What it is
 

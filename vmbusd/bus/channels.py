@@ -15,6 +15,7 @@ import msgspec
 
 from vmbusd.abi.device_link import Offer
 from vmbusd.abi.layout import NO_MONITOR, NO_TARGET
+from vmbusd.bus.effects import FillSlot
 from vmbusd.bus.refusal import Kind, Refusal
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ class Channel:
     relid: int = 0
     flag: int = 0
     """The event flag whose slot is the channel's; 0: none now."""
+    filled: FillSlot | None = None
+    """What the slot was last filled with, while the channel has one."""
     connection_id: int = 0
     monitor_id: int = NO_MONITOR
     armed: bool = False
@@ -167,12 +170,10 @@ class Channel:
     """Generation whose claim the server still watches; 0: none."""
     device_open: bool = False
     """The device was asked to open and has neither refused nor closed."""
-    ghost: int | None = None
-    """Host link that ended while its process may still be signalling this channel."""
+    ghosts: set[int] = field(default_factory=set)
+    """Host links that are done with the channel while their processes may still be signalling it."""
     reserved: tuple[int, int] | None = None
     """VP and SINT of who opened, or now closes, the channel as reserved."""
-    kept: bool = False
-    """An unload does not wait for it: it is open as reserved, or a reset did not wait for its device."""
     abandoned: bool = False
     """The bus was reset while the device owed its answer to open: that answer counts for nothing."""
     withdrawn: bool = False
@@ -218,7 +219,7 @@ class Channel:
 
     def memory_in_use(self, handle: int) -> bool:
         """May somebody still touch the memory of this GPADL although its device gave it back?"""
-        return self.ghost is not None or (handle == self.ring and (self.claim != 0 or self.device_open))
+        return bool(self.ghosts) or (handle == self.ring and (self.claim != 0 or self.device_open))
 
     def view(self) -> "ChannelView":
         """The channel for status."""

@@ -80,7 +80,8 @@ class Current:
 class Connection:
     """The connection of a partition's guest.
 
-    Attributes: `now`, its state; `resets`, callers waiting for a reset.
+    Attributes: `now`, its state; `resets`, callers waiting for a reset; `ticket`, of the last ModifyPages;
+    `capped`, whether `max_version` holds already.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class Connection:
         self._lifecycle = lifecycle
         self._vps = vps
         self._ram_pages = ram_pages
-        self._ticket = 0
-        self._newest = wire.V6_0 if options.max_version_later else options.max_version
+        self.ticket = 0
+        self.capped = not options.max_version_later
         self.now = Current()
         self.resets = 0
 
@@ -130,7 +131,7 @@ class Connection:
         plan = negotiate(
             contact,
             self._options,
-            newest=self._newest,
+            newest=self._options.max_version if self.capped else wire.V6_0,
             vps=self._vps,
             ram_pages=self._ram_pages,
             trusted=asked.trusted,
@@ -149,33 +150,40 @@ class Connection:
     def _connected(self) -> None:
         now, plan = self.now, self.now.plan
         now.state, now.version, now.features = ConnectionState.CONNECTED, plan.version, plan.features
-        self._targets.version = plan.version
-        self._registry.chosen_flags = bool(plan.features & _CHOSEN_FLAGS)
-        self._lifecycle.features = plan.features
+        self.speak(plan.version, plan.features)
         self._lifecycle.connected = True
         self._outbox.send(response(plan, _OK))
         if now.contact is not None:
             self._disconnect()
 
+    def speak(self, version: int, features: int) -> None:
+        """What the channels live by from now on."""
+        self._targets.version = version
+        self._registry.chosen_flags = bool(features & _CHOSEN_FLAGS)
+        self._lifecycle.features = features
+
     # Pages
 
     def _ask_pages(self, pages: Pages) -> None:
-        self._ticket += 1
+        self.ticket += 1
         self.now.modifying = pages
-        self._outbox.add(
-            ModifyPages(
-                self._ticket,
-                pages.interrupt,
-                pages.parent_to_child,
-                pages.child_to_parent,
-                pages.own_monitor,
-            )
+        request = self.request()
+        assert request is not None
+        self._outbox.add(request)
+
+    def request(self) -> ModifyPages | None:
+        """What the backend was asked and has not answered."""
+        pages = self.now.modifying
+        if pages is None:
+            return None
+        return ModifyPages(
+            self.ticket, pages.interrupt, pages.parent_to_child, pages.child_to_parent, pages.own_monitor
         )
 
     def pages_modified(self, ticket: int, *, ok: bool) -> None:
         """The backend uses the pages, or cannot. Raises Refusal when that was not asked, or no longer."""
         now = self.now
-        if ticket != self._ticket or now.modifying is None:
+        if ticket != self.ticket or now.modifying is None:
             raise Refusal(Kind.STALE_ANSWER, f"pages of ticket {ticket}")
         if ok:
             now.pages = now.modifying
@@ -268,7 +276,7 @@ class Connection:
         self.now = Current()
         self._lifecycle.monitors.active = False
         if ended.plan.version:
-            self._newest = self._options.max_version
+            self.capped = True
         if ended.pages != NO_PAGES or ended.modifying is not None:
             self._outbox.add(ResetPages())
         self._outbox.add(Disconnected())

@@ -74,6 +74,18 @@ class Gpadls:
         """Pages that all complete GPADLs name."""
         return self._pages
 
+    def assembly(self, gpadl: Gpadl) -> Assembly | None:
+        """The bytes so far of an unfinished GPADL, None of any other."""
+        return self._unfinished[gpadl.handle][2] if gpadl.state is GpadlState.IN_PROGRESS else None
+
+    def reinstate(self, channel: Channel, gpadl: Gpadl, assembly: Assembly | None) -> None:
+        """A GPADL of a saved bus; unfinished if it has an assembly."""
+        channel.gpadls[gpadl.handle] = gpadl
+        self._count += 1
+        self._pages += gpadl.pages
+        if assembly is not None:
+            self._unfinished[gpadl.handle] = channel, gpadl, assembly
+
     def header(self, channel: Channel | None, message: messages.GpadlHeader) -> None:
         """The guest begins a GPADL on `channel` (None: it knows no such relid)."""
         handle = message.gpadl

@@ -23,18 +23,45 @@ def event_connection_id(relid: int) -> int:
 
 
 class Ids:
-    """Relids 1..2047 and the generations of their event flags.
+    """Relids 1..2047 and the generations of the event flags.
 
-    Attribute: `in_use`, how many relids are taken.
+    Attributes: `in_use`, how many relids are taken; `generations`, the last one of each event flag.
     """
 
-    __slots__ = ("_free", "_generations", "in_use")
+    __slots__ = ("_free", "_low", "_offset", "generations", "in_use")
 
     def __init__(self, offset: int = 0) -> None:
         """`offset`: no relid up to this one is given out (case 307)."""
         self._free = ((1 << FLAGS) - 1) & ~((2 << offset) - 1)  # bit r is set while relid r is free
-        self._generations = [0] * FLAGS
+        self._offset = offset
+        self._low: set[int] = set()
+        self.generations = [0] * FLAGS
         self.in_use = 0
+
+    @property
+    def room(self) -> int:
+        """How many relids there are."""
+        return MAX_RELID - self._offset + len(self._low)
+
+    @property
+    def low(self) -> tuple[int, ...]:
+        """Relids below the offset that may be given out all the same, in order."""
+        return tuple(sorted(self._low))
+
+    def lower(self, relid: int) -> None:
+        """This relid was given out by a bus with a lower offset: while it is in use it takes nobody's room,
+        and later somebody else may have it (case 307)."""
+        if 0 < relid <= self._offset and relid not in self._low:
+            self._low.add(relid)
+            self._free |= 1 << relid
+
+    def claim(self, relid: int) -> bool:
+        """Take this very relid; False when it is taken, or none of ours."""
+        free = bool(self._free >> relid & 1)
+        if free:
+            self._free ^= 1 << relid
+            self.in_use += 1
+        return free
 
     def take(self, avoid: int = 0) -> int:
         """The lowest free relid, now taken, but none whose bit is set in `avoid` (case 124).
@@ -59,7 +86,7 @@ class Ids:
 
         It is new for both: a channel may change its flag, and an answer to its last open must still show.
         """
-        generation = self._generations[flag] = next_generation(max(self._generations[flag], channel))
+        generation = self.generations[flag] = next_generation(max(self.generations[flag], channel))
         return generation
 
 

@@ -33,12 +33,13 @@ _PARTED: Final = frozenset({State.REVOKED, State.REVOKED_CLIENT_RELEASE, State.R
 class Lifecycle(Opening):
     """The events of all channels of a partition.
 
-    Attributes: `connected`, whether there is a guest to tell; `offering`, whether it asked for offers.
+    Attributes: `connected`, whether there is a guest to tell; `offering`, whether it asked for offers;
+    `ghosts`, by host link, channels that it is done with and that its process may still be signalling.
     """
 
     def __init__(self, outbox: Outbox, registry: Registry, gpadls: Gpadls, targets: Targets) -> None:
         super().__init__(outbox, registry, gpadls, targets)
-        self._ghosts: dict[int, list[Channel]] = {}
+        self.ghosts: dict[int, list[Channel]] = {}
         self.connected = False
         self.offering = False
 
@@ -76,6 +77,7 @@ class Lifecycle(Opening):
                 self.kept.add(channel)
                 self._ask_close(channel)
         elif channel in self.kept:
+            channel.reopen = None  # whoever asked for it leaves
             return
         if Event.RESET not in TRANSITIONS[before]:
             return
@@ -105,8 +107,8 @@ class Lifecycle(Opening):
         if channel.withdrawn:
             channel.withdrawn = False
             if acknowledged:
-                self._ghosts[host].remove(channel)
-                channel.ghost = None
+                self.ghosts[host].remove(channel)
+                channel.ghosts.discard(host)
                 self.settle(channel)
         else:
             has_device = channel.state not in WITHDRAWN | {State.REOFFERED_CLIENT_RELEASE}
@@ -130,8 +132,8 @@ class Lifecycle(Opening):
 
     def _haunt(self, channel: Channel, host: int) -> None:
         """The host may still signal the channel, until it or its death says otherwise."""
-        channel.ghost = host
-        self._ghosts.setdefault(host, []).append(channel)
+        channel.ghosts.add(host)
+        self.ghosts.setdefault(host, []).append(channel)
 
     def _part(self, channel: Channel) -> None:
         """The channel has no device any more; tell a guest that knows it."""
@@ -168,8 +170,8 @@ class Lifecycle(Opening):
 
     def host_dead(self, host: int) -> None:
         """The process is gone: nothing it did is still running."""
-        for channel in self._ghosts.pop(host, []):
-            channel.ghost = None
+        for channel in self.ghosts.pop(host, []):
+            channel.ghosts.discard(host)
             self.settle(channel)
 
     # Server
@@ -192,7 +194,7 @@ class Lifecycle(Opening):
             self.complete_close(channel)
             if channel.state is State.CLOSED and not self.connected:
                 self.reset(channel)  # it was open as reserved, and its guest has left (case 187)
-        elif channel.ghost is not None:
+        elif channel.ghosts:
             return
         elif state in _GUEST_IS_DONE:
             if not channel.gpadls:
@@ -237,6 +239,6 @@ class Lifecycle(Opening):
         self.monitors.assign(channel)
         channel.connection_id = event_connection_id(channel.relid)
         if channel.flag:
-            self._outbox.add(offering.fill_slot(channel, self.features))
+            self._fill_slot(channel)
         self._outbox.show(channel)
         self._outbox.send(offering.offer_message(channel, self.features))

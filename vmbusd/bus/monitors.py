@@ -49,6 +49,17 @@ class Monitors:
             self._ids.give_back(channel.monitor_id)
         channel.monitor_id = NO_MONITOR
 
+    def owns(self, channel: Channel) -> bool:
+        """Is its monitor id one of ours to give to somebody else, once the channel is gone?"""
+        return channel in self._ours
+
+    def reinstate(self, channel: Channel, *, owned: bool) -> None:
+        """A channel of a saved bus."""
+        if owned:
+            self._ids.claim(channel.monitor_id)
+            self._ours.add(channel)
+        self.armed += channel.armed
+
     def arm(self, channel: Channel) -> None:
         """The channel opens."""
         wanted = channel.monitor_id != NO_MONITOR and self.active

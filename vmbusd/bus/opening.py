@@ -97,7 +97,7 @@ class Opening(abc.ABC):
         channel.connection_id = request.connection_id or event_connection_id(channel.relid)
         if owner is None:
             self._registry.take_flag(channel, flag)
-            self._outbox.add(offering.fill_slot(channel, self.features))
+            self._fill_slot(channel)
         channel.generation = self._registry.ids.new_generation(flag, channel.generation)
         channel.device_open = True
         self._targets.set(channel, target)
@@ -199,6 +199,7 @@ class Opening(abc.ABC):
             raise Refusal(Kind.STALE_ANSWER, f"Closed on relid {channel.relid}: {channel.state.name}")
         if channel.state in _DEVICE_OPENS:
             channel.step(Event.OPEN_FAILED)
+            self._outbox.show(channel)
         channel.device_open = False
         self.settle(channel)
 
@@ -209,8 +210,15 @@ class Opening(abc.ABC):
         self.monitors.disarm(channel)
         self._outbox.close_slot(channel)
 
+    def _fill_slot(self, channel: Channel) -> None:
+        """The channel's record and slot as they are now; nobody is interrupted until an open names a VP."""
+        channel.target_vp = NO_TARGET
+        channel.filled = offering.fill_slot(channel, self.features)
+        self._outbox.add(channel.filled)
+
     def empty_slot(self, channel: Channel) -> None:
         """Nothing is left of the open: the flag is free, and whoever waited for it may go on."""
+        channel.filled = None
         self._outbox.add(EmptySlot(channel.flag, channel.relid))
         for waiter in self._registry.give_flag_up(channel):
             self.settle(waiter)

@@ -18,14 +18,14 @@ class Outbox:
     """Effects being collected.
 
     Attributes: `vp`, the virtual processor that gets the guest's messages; `paused`, the guest asked for
-    silence; `blocked`, the transport is full.
+    silence; `blocked`, the transport is full; `held`, messages held back.
     """
 
-    __slots__ = ("_effects", "_held", "blocked", "paused", "vp")
+    __slots__ = ("_effects", "blocked", "held", "paused", "vp")
 
     def __init__(self) -> None:
         self._effects: list[Effect] = []
-        self._held: list[Effect] = []
+        self.held: list[SendToGuest] = []
         self.vp = 0
         self.paused = False
         self.blocked = False
@@ -37,7 +37,10 @@ class Outbox:
     def send(self, message: msgspec.Struct) -> None:
         """Send the guest a message on the connection's VP."""
         effect = SendToGuest(wire.encode(message), self.vp, SINT)
-        (self._held if self.paused or self.blocked else self._effects).append(effect)
+        if self.paused or self.blocked:
+            self.held.append(effect)
+        else:
+            self._effects.append(effect)
 
     def send_to(self, message: msgspec.Struct, vp: int, sint: int, *, may_drop: bool = False) -> None:
         """Send a message to a VP and SINT of its own; it neither waits nor is it waited for (case 185)."""
@@ -45,13 +48,13 @@ class Outbox:
 
     def flow(self) -> None:
         """Let out what was held back, unless there is still a reason to hold it."""
-        if self._held and not (self.paused or self.blocked):
-            self._effects += self._held
-            self._held = []
+        if self.held and not (self.paused or self.blocked):
+            self._effects += self.held
+            self.held = []
 
     def drop_held(self) -> None:
         """Nobody is there any more to get what was held back."""
-        self._held.clear()
+        self.held.clear()
 
     def ask(self, host: int, message: ToHost) -> None:
         """Send a host link a device message."""

@@ -1,8 +1,8 @@
 """Registry: which channels exist, by offer key, device, host and offer id, relid and event flag."""
 
 from vmbusd.abi.device_link import Offer
-from vmbusd.abi.layout import FLAGS, MAX_RELID
-from vmbusd.bus.channels import GUEST_KNOWS, NO_HOST, Channel
+from vmbusd.abi.layout import FLAGS
+from vmbusd.bus.channels import GUEST_KNOWS, NO_HOST, Channel, State
 from vmbusd.bus.ids import Ids
 from vmbusd.bus.refusal import Kind, Refusal
 
@@ -15,13 +15,13 @@ class Registry:
 
     Args: `relid_offset`, how many of the lowest relids are never given out.
     Attributes: `ids`, relids and generations; `chosen_flags`, whether the guest names event flags at open
-    (6.0 with feature 0x01): then a channel has a flag only from its open to the end of its close.
+    (6.0 with feature 0x01): then a channel has a flag only from its open to the end of its close;
+    `flag_waiters`, by event flag, channels whose open waits until nobody owns it.
     """
 
     def __init__(self, relid_offset: int = 0) -> None:
         self.ids = Ids(relid_offset)
         self.chosen_flags = False
-        self._room = MAX_RELID - relid_offset
         self._all: dict[Channel, None] = {}  # a dict as an ordered set: the bus is deterministic
         self._by_key: dict[Key, Channel] = {}
         self._subchannels: dict[Device, dict[Channel, None]] = {}
@@ -29,7 +29,7 @@ class Registry:
         self._by_relid: list[Channel | None] = [None] * FLAGS
         self._by_flag: list[Channel | None] = [None] * FLAGS
         self._foreign = 0  # bit f is set while flag f belongs to a channel with another relid
-        self._waiting: dict[int, dict[Channel, None]] = {}
+        self.flag_waiters: dict[int, dict[Channel, None]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -40,7 +40,7 @@ class Registry:
 
     def full(self) -> bool:
         """No room for another channel: each may need a relid (cases 306, 307)."""
-        return len(self._all) >= self._room
+        return len(self._all) >= self.ids.room
 
     # Offers
 
@@ -62,13 +62,34 @@ class Registry:
         """The living offer `offer_id` of a host link."""
         return self._by_host.get(host, {}).get(offer_id)
 
+    def bound(self) -> list[Channel]:
+        """Every channel that has a host, of one host in the order in which it got it; also those that are
+        gone for everybody else."""
+        return [channel for offers in self._by_host.values() for channel in offers.values()]
+
     def add(self, channel: Channel) -> None:
         """A new channel, bound to its host."""
         self._all[channel] = None
+        self._add_key(channel)
+        self.bind(channel)
+
+    def _add_key(self, channel: Channel) -> None:
         self._by_key[channel.key] = channel
         if channel.offer.subchannel_index:
             self._subchannels.setdefault(_device(channel), {})[channel] = None
-        self.bind(channel)
+
+    def reinstate(self, channel: Channel) -> None:
+        """A channel of a saved bus, in the order of the offers; what its host has is for `bind`."""
+        if channel.state is State.REMOVED:
+            return
+        self._all[channel] = None
+        if channel.state is not State.REVOKED_CLIENT_RELEASE:
+            self._add_key(channel)
+        if channel.relid:
+            self.ids.claim(channel.relid)
+            self._by_relid[channel.relid] = channel
+        if channel.flag:
+            self.take_flag(channel, channel.flag)
 
     def bind(self, channel: Channel) -> None:
         """The channel's host and offer id now mean this channel."""
@@ -139,11 +160,11 @@ class Registry:
         flag, channel.flag = channel.flag, 0
         self._by_flag[flag] = None
         self._foreign &= ~(1 << flag)
-        return list(self._waiting.pop(flag, ()))
+        return list(self.flag_waiters.pop(flag, ()))
 
     def wait_for_flag(self, channel: Channel, flag: int) -> None:
         """Remember that the channel's open needs this flag."""
-        self._waiting.setdefault(flag, {})[channel] = None
+        self.flag_waiters.setdefault(flag, {})[channel] = None
 
 
 def _device(channel: Channel) -> Device:

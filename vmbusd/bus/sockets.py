@@ -35,15 +35,17 @@ class Sockets:
     """Socket connects of a partition.
 
     Args: `offers`, how a channel is offered. Attributes: `provider`, the host link that gets the connects, or
-    None; `now`, seconds, as last told; `full`, no further guest message may be taken.
+    None; `now`, seconds, as last told; `full`, no further guest message may be taken; `requests`, connects
+    that the provider has not answered, by id (the message, the version spoken);
+    `last_id`, the newest id.
     """
 
     def __init__(self, outbox: Outbox, lifecycle: Lifecycle, offers: Offers) -> None:
         self._outbox = outbox
         self._lifecycle = lifecycle
         self._offer = offers
-        self._requests: dict[int, tuple[Request, int]] = {}
-        self._last_id = 0
+        self.requests: dict[int, tuple[Request, int]] = {}
+        self.last_id = 0
         self._deadlines: list[tuple[float, int, Channel]] = []
         self._order = 0
         self.provider: int | None = None
@@ -52,7 +54,7 @@ class Sockets:
     @property
     def full(self) -> bool:
         """Sixteen connects are unanswered."""
-        return len(self._requests) >= MAX_REQUESTS
+        return len(self.requests) >= MAX_REQUESTS
 
     def provide(self, host: int, message: device_link.ProvideSockets) -> None:
         """A host link wants the connects, or no longer."""
@@ -71,19 +73,19 @@ class Sockets:
         if self.provider is None:
             self._refuse(message, version)
             return
-        self._last_id += 1
-        self._requests[self._last_id] = message, version
+        self.last_id += 1
+        self.requests[self.last_id] = message, version
         silo = message.silo_id if isinstance(message, messages.TlConnect2) else NO_GUID
         request = device_link.SocketConnect(
-            self._last_id & 0xFFFFFFFF, message.guest_endpoint_id, message.host_service_id, silo
+            self.last_id & 0xFFFFFFFF, message.guest_endpoint_id, message.host_service_id, silo
         )
         self._outbox.ask(self.provider, request)
 
     def answer(self, host: int, message: device_link.SocketAnswer) -> None:
         """The host's answer. Raises Refusal when it was not asked, or the guest has left meanwhile."""
-        if host != self.provider or message.request_id not in self._requests:
+        if host != self.provider or message.request_id not in self.requests:
             raise Refusal(Kind.STALE_ANSWER, f"SocketAnswer {message.request_id}")
-        request, version = self._requests.pop(message.request_id)
+        request, version = self.requests.pop(message.request_id)
         channel = None
         if not message.status & messages.FAILED_BIT:
             silo = request.silo_id if isinstance(request, messages.TlConnect2) else NO_GUID
@@ -100,20 +102,28 @@ class Sockets:
         """The guest is to open this socket within so many seconds."""
         channel.socket = True
         channel.expires = self.now + seconds
+        self.remember(channel.expires, channel)
+
+    def remember(self, due: float, channel: Channel) -> None:
+        """Look at the channel when it is `due`; among equals in the order of the calls."""
         self._order += 1
-        heapq.heappush(self._deadlines, (channel.expires, self._order, channel))
+        heapq.heappush(self._deadlines, (due, self._order, channel))
+
+    def deadlines(self) -> list[tuple[float, Channel]]:
+        """What `remember` was told and is not past, in the order in which it will be looked at."""
+        return [(due, channel) for due, _, channel in sorted(self._deadlines)]
 
     def host_gone(self, host: int) -> None:
         """The provider has lost what it was asked."""
         if host == self.provider:
             self.provider = None
-            lost, self._requests = list(self._requests.values()), {}
+            lost, self.requests = list(self.requests.values()), {}
             for request, version in lost:
                 self._refuse(request, version)
 
     def forget(self) -> None:
         """The guest is gone: nobody waits for an answer."""
-        self._requests.clear()
+        self.requests.clear()
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None: never."""

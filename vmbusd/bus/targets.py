@@ -20,13 +20,14 @@ class Targets:
     """The virtual processors of a partition and the channels that point at them.
 
     Args: `outbox`, where effects go; `vps`, how many virtual processors there are.
-    Attributes: `version`, the one spoken: what an open names and MODIFYCHANNEL answers depend on it.
+    Attributes: `version`, the one spoken last: what an open names and MODIFYCHANNEL answers depend on it;
+    `stand_ins`, by VP without worker, the VP that has its channels.
     """
 
     def __init__(self, outbox: Outbox, vps: int) -> None:
         self._outbox = outbox
         self._vps = vps
-        self._stand_in: dict[int, int] = {}  # offline VP -> live VP
+        self.stand_ins: dict[int, int] = {}
         self.version = wire.NOT_CONNECTED
 
     def resolve(self, vp: int) -> int:
@@ -43,7 +44,7 @@ class Targets:
 
     def set(self, channel: Channel, vp: int) -> None:
         """Point the channel at a VP, or at the one that stands in for it."""
-        channel.target_vp = self._stand_in.get(vp, vp)
+        channel.target_vp = self.stand_ins.get(vp, vp)
         self._outbox.add(SetTarget(channel.relid, channel.target_vp))
 
     def modify(self, channel: Channel | None, message: messages.ModifyChannel) -> None:
@@ -56,7 +57,7 @@ class Targets:
             or channel.reserved is not None
             or channel.target_vp == NO_TARGET
             or vp >= self._vps
-            or vp in self._stand_in
+            or vp in self.stand_ins
         ):
             if not answered:
                 raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {message.child_relid} to VP {vp}")
@@ -84,17 +85,17 @@ class Targets:
 
     def offline(self, vp: int, live: int, channels: Iterable[Channel]) -> None:
         """VP `vp` has no worker any more and `live` stands in for it."""
-        for absent, stand_in in self._stand_in.items():
+        for absent, stand_in in self.stand_ins.items():
             if stand_in == vp:
-                self._stand_in[absent] = live
-        self._stand_in[vp] = live
+                self.stand_ins[absent] = live
+        self.stand_ins[vp] = live
         for channel in channels:
             if channel.flag and channel.target_vp == vp:
                 self.set(channel, live)
 
     def online(self, vp: int) -> None:
         """VP `vp` is served again; channels that were moved away stay where they are."""
-        self._stand_in.pop(vp, None)
+        self.stand_ins.pop(vp, None)
 
     def _start(self, channel: Channel, vp: int) -> None:
         channel.retarget = vp, channel.target_vp

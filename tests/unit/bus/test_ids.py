@@ -37,7 +37,7 @@ def test_generations() -> None:
     ids.give_back(ids.take())
     assert ids.new_generation(7, 0) == 4
 
-    ids._generations[7] = GENERATION_MAX
+    ids.generations[7] = GENERATION_MAX
     assert ids.new_generation(7, 0) == 1
 
 

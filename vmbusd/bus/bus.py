@@ -3,30 +3,29 @@
 Inputs are bytes of the guest, answers of hosts, and what the server observed: a claim became free, a link or
 a process ended, a VP came or went, time passed. Nothing here waits, reads a clock or fails on a peer's bytes;
 the same inputs give the same effects. A message that deserves no answer comes out as one `Refused`. The
-rules of a channel stand in `channels`, `opening` and `lifecycle`, of memory in `gpadls`, of contact in
-`negotiation` and `connection`. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's
-`vmbus_server/src/channels.rs`.
+guest's messages are read in `guest_messages`; the rules of a channel stand in `channels`, `opening` and
+`lifecycle`, of memory in `gpadls`, of contact in `negotiation` and `connection`; `saved` is all of it as
+data. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's `vmbus_server/src/channels.rs`.
 """
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi import device_link, wire
 from vmbusd.bus import restoring, saving
 from vmbusd.bus.channels import Channel, ChannelView
 from vmbusd.bus.connection import Connection
 from vmbusd.bus.effects import Effect, Refused
 from vmbusd.bus.gpadls import Gpadls
+from vmbusd.bus.guest_messages import GuestMessages
 from vmbusd.bus.judging import judge
 from vmbusd.bus.lifecycle import Lifecycle
-from vmbusd.bus.negotiation import SINTS, Contact, check_connection_id
 from vmbusd.bus.offering import prepare
 from vmbusd.bus.offers import Offers, is_socket
-from vmbusd.bus.opening import open_request
 from vmbusd.bus.options import BusOptions
 from vmbusd.bus.outbox import Outbox
 from vmbusd.bus.picture import Picture, of_channels
@@ -39,7 +38,6 @@ from vmbusd.bus.targets import Targets
 
 MAX_WAITING: Final = 64
 """Guest messages that may wait while `Bus.accepting` is False; their reader must stop before (case 311)."""
-_PAUSED_HEARS: Final = (messages.Resume, messages.Unload, *get_args(Contact))
 
 
 class BusStatistics(msgspec.Struct, frozen=True):
@@ -76,26 +74,8 @@ class Bus:
         )
         self._waiting: deque[tuple[bytes, int, bool]] = deque()
         self._parts = Parts(outbox, registry, gpadls, targets, lifecycle, sockets, connection, self._waiting)
+        self._guest = GuestMessages(self._parts, offers, vps)
         # Any: each handler takes the class it is filed under.
-        self._from_guest: dict[type[msgspec.Struct], Callable[[Any], None]] = {
-            messages.RequestOffers: self._request_offers,
-            messages.Open: self._open,
-            messages.Open2: self._open,
-            messages.Close: self._close,
-            messages.GpadlHeader: self._gpadl_header,
-            messages.GpadlBody: gpadls.body,
-            messages.GpadlTeardown: self._gpadl_teardown,
-            messages.RelidReleased: self._relid_released,
-            messages.Unload: connection.unload,
-            messages.OpenReserved: self._open_reserved,
-            messages.CloseReserved: self._close_reserved,
-            messages.TlConnect: self._tl_connect,
-            messages.TlConnect2: self._tl_connect,
-            messages.ModifyChannel: self._modify_channel,
-            messages.ModifyConnection: connection.modify,
-            messages.Pause: connection.pause,
-            messages.Resume: connection.resume,
-        }
         self._of_offer: dict[type[msgspec.Struct], Callable[[Channel, Any], None]] = {
             device_link.Revoke: self._revoke,
             device_link.EnableSubchannels: offers.enable_subchannels,
@@ -195,7 +175,7 @@ class Bus:
         """A channel message of the guest, as posted on a message connection, `trusted` if it came the way
         that the rest of the system cannot see. Never raises for its bytes."""
         if self.accepting and not self._waiting:
-            self._handle(data, connection_id, trusted)
+            self._guest.handle(data, connection_id, trusted)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append((data, connection_id, trusted))
         else:
@@ -291,7 +271,7 @@ class Bus:
         """The effects of this input, and of guest messages that need not wait any longer."""
         self._advance()
         while self._waiting and self.accepting:
-            self._handle(*self._waiting.popleft())
+            self._guest.handle(*self._waiting.popleft())
             self._advance()
         return self._outbox.take()
 
@@ -299,76 +279,6 @@ class Bus:
         if self._connection.now.version == wire.NOT_CONNECTED:
             self._sockets.forget()
             self._connection.finish()
-
-    # Messages of the guest
-
-    def _handle(self, data: bytes, connection_id: int, trusted: bool) -> None:
-        try:
-            now = self._connection.now
-            if now.trusted and not trusted:
-                raise Refusal(Kind.NOT_TRUSTED, "an untrusted message on a trusted connection")
-            message = wire.decode(data, now.version, now.features)
-            check_connection_id(message, connection_id)
-            if self._outbox.paused:
-                self._unpause(message)
-            handler = self._from_guest.get(type(message))
-            if handler is not None:
-                handler(message)
-            elif isinstance(message, Contact):
-                self._connection.initiate_contact(message, data, connection_id, trusted=trusted)
-        except wire.WireError as error:
-            self._outbox.add(Refused(error.problem, str(error)))
-        except Refusal as refusal:
-            self._outbox.add(Refused(refusal.kind, str(refusal)))
-
-    def _unpause(self, message: msgspec.Struct) -> None:
-        """A paused connection hears only what ends the pause (case 293)."""
-        if not isinstance(message, _PAUSED_HEARS):
-            raise Refusal(Kind.PAUSED, type(message).__name__)
-        self._outbox.paused = False
-        self._outbox.flow()
-
-    def _request_offers(self, _message: messages.RequestOffers) -> None:
-        if self._connection.now.offers_sent:
-            raise Refusal(Kind.WRONG_STATE, "the offers were sent already")
-        self._connection.now.offers_sent = True
-        self._offers.request()
-
-    def _open(self, message: messages.Open | messages.Open2) -> None:
-        request = open_request(message, self._connection.now.features)
-        self._lifecycle.open(self._registry.known(message.child_relid), request)
-
-    def _close(self, message: messages.Close) -> None:
-        self._lifecycle.close_primary(self._registry.known(message.child_relid))
-
-    def _gpadl_header(self, message: messages.GpadlHeader) -> None:
-        self._gpadls.header(self._registry.find(message.child_relid), message)
-
-    def _gpadl_teardown(self, message: messages.GpadlTeardown) -> None:
-        self._gpadls.teardown(self._registry.known(message.child_relid), message)
-
-    def _relid_released(self, message: messages.RelidReleased) -> None:
-        self._lifecycle.release(self._registry.known(message.child_relid))
-
-    def _open_reserved(self, message: messages.OpenReserved) -> None:
-        self._check_target(message)
-        self._lifecycle.open_reserved(self._registry.known(message.child_relid), message)
-
-    def _close_reserved(self, message: messages.CloseReserved) -> None:
-        self._check_target(message)
-        self._lifecycle.close_reserved(self._registry.known(message.child_relid), message)
-
-    def _check_target(self, message: messages.OpenReserved | messages.CloseReserved) -> None:
-        """Raises Refusal when the answer could not be sent anywhere."""
-        if message.target_vp >= self._vps or not 0 < message.target_sint < SINTS:
-            where = f"VP {message.target_vp} SINT {message.target_sint}"
-            raise Refusal(Kind.WRONG_TARGET, f"{type(message).__name__} names {where}")
-
-    def _tl_connect(self, message: messages.TlConnect | messages.TlConnect2) -> None:
-        self._sockets.connect(message, self._connection.now.version)
-
-    def _modify_channel(self, message: messages.ModifyChannel) -> None:
-        self._targets.modify(self._registry.find(message.child_relid), message)
 
     # Messages of hosts
 

@@ -6,7 +6,6 @@ way, or it waits for ever. Channels are judged by `judging_channels`. Source: `c
 modules of the parts, cases 203, 211-214.
 """
 
-
 from vmbusd.abi import messages, wire
 from vmbusd.abi.errors import ProtocolError
 from vmbusd.bus.negotiation import Contact

@@ -6,9 +6,9 @@ data already are taken over, not copied.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from vmbusd.abi import wire
 from vmbusd.bus import saved
@@ -26,7 +26,7 @@ from vmbusd.bus.targets import Targets
 
 PLAIN: Final = SavedChannel.__struct_fields__[: SavedChannel.__struct_fields__.index("opened")]
 """Fields of a channel that are saved as they are."""
-_plain: Final = attrgetter(*PLAIN)
+_plain: Final[Callable[[Channel], tuple[Any, ...]]] = attrgetter(*PLAIN)
 
 
 class Parts(NamedTuple):
@@ -118,14 +118,14 @@ def _outbox(outbox: Outbox) -> saved.SavedOutbox:
 
 
 def _channel(channel: Channel, gpadls: Gpadls, monitors: Monitors) -> SavedChannel:
-    return SavedChannel(
-        *_plain(channel),
+    more = (
         channel.opened if channel.state is State.OPENING else None,
         monitors.owns(channel),
         _record(channel.filled),
         tuple([_gpadl(gpadl, gpadls) for gpadl in channel.gpadls.values()]),
         tuple([gpadl.handle for gpadl in channel.held]),
     )
+    return SavedChannel(*(_plain(channel) + more))
 
 
 def _record(filled: FillSlot | None) -> SavedRecord | None:

@@ -8,6 +8,7 @@ into pages that belong to another channel by then.
 
 import logging
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
@@ -46,9 +47,13 @@ class HostEnds:
 
     def add(self, packet: bytes, fds: list[int]) -> None:
         """Take over what a HostLink packet grants. Raises as `Attached.add_host_link`."""
-        number = self._attached.add_host_link(packet, fds)
+        self.renew([self._attached.add_host_link(packet, fds)])
+
+    def renew(self, numbers: Iterable[int]) -> None:
+        """These host links were mapped anew."""
         with self._changed:
-            self._senders[number] = HostSender(*self._attached.host_links[number])
+            for number in numbers:
+                self._senders[number] = HostSender(*self._attached.host_links[number])
             self._changed.notify_all()
 
     def signal(self, number: int, flag: int) -> bool:

@@ -111,7 +111,7 @@ class Connection:
 
     def close(self) -> None:
         """End the link. Channels that are open are closed by the daemon."""
-        self._link.close()
+        self._link.close(link.encode(link.Detached(0)))
         self._perform(self._client.lost, LinkClosed("this guest has let go of its link"))
         self.space.close()
         self.attached.close()
@@ -197,6 +197,7 @@ class Connection:
         with self._lock:
             phases = Counter(str(entry.phase) for entry in self._client.channels.values())
             return {
+                "resumed": self._link.statistics()["resumed"],
                 "state": str(self._client.state),
                 "version": f"{self._client.version >> 16}.{self._client.version & 0xFFFF}",
                 "channels": dict(phases),

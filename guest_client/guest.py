@@ -79,7 +79,7 @@ class Guest:
 
         Raises UsageError, ResourceError without a daemon, RefusedError with the daemon's reason.
         """
-        attached = attach(Role.GUEST_CONTROL, partition, runtime_dir=runtime_dir)
+        attached = attach(Role.GUEST_CONTROL, partition, runtime_dir=runtime_dir, resumable=True)
         directory = paths.runtime_dir(runtime_dir)
         try:
             guest = cls(lambda guest: Connection(attached, guest, guest._drivers), partition, directory)

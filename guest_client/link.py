@@ -3,15 +3,15 @@
 The thread alone receives. Anybody sends: what the socket does not take at once waits in a queue that the
 thread empties, so a guest that sends much while the daemon holds back never stops reading, which is what the
 daemon waits for. Host links are taken over here, before the caller hears of anything that came after them.
+A socket that is lost is replaced here too (`vmbusd.abi.lasting`), and the caller hears of nothing.
 """
 
 import contextlib
 import logging
 import os
 import select
-import socket
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +19,7 @@ from guest_client.channel import HostEnds
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import LinkClosed, LinkLost, VmbusError
+from vmbusd.abi.lasting import FAREWELL_TIMEOUT, Lasting
 from vmbusd.abi.link_socket import close_all
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,16 @@ class LinkThread:
         watch: dict[int, Callable[[], bool]] | None = None,
     ) -> None:
         self.attached = attached
+        self._link = Lasting(attached, hosts=None if hosts is None else hosts.renew)
         self._packet = packet
         self._ended = ended
         self._hosts = hosts
         self._idle = idle
         self._watch = watch or {}
-        self._queue: deque[bytes] = deque()
-        self._queue_lock = threading.Lock()
+        self._wake_lock = threading.Lock()
         self._closing = False
-        self._counts = {"received": 0, "sent": 0, "queued": 0}
+        self._close_by = 0.0
+        self._queued = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -69,100 +71,99 @@ class LinkThread:
 
     def post(self, packet: bytes) -> None:
         """Send a packet, in the order of the calls, without waiting."""
-        with self._queue_lock:
-            self._queue.append(packet)
-            self._send_queued()
-            if not self._queue:
-                return
-            self._counts["queued"] += 1
-        self.wake()
+        if not self._link.post(packet):
+            self._queued += 1
+            self.wake()
 
     def wake(self) -> None:
         """Run `idle` soon."""
-        with self._queue_lock, contextlib.suppress(BlockingIOError):
+        with self._wake_lock, contextlib.suppress(BlockingIOError):
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def close(self) -> None:
-        """End the thread. What is queued and does not go out at once is dropped."""
+    def close(self, farewell: bytes | None = None) -> None:
+        """End the thread, after a farewell that gets a little time to leave. May be called again."""
+        if farewell is not None and not self._closing:
+            self._link.finish()
+            self.post(farewell)
+            self._close_by = time.monotonic() + FAREWELL_TIMEOUT
         self._closing = True
         self.wake()
         if self._thread.ident is not None:
             self._thread.join()
-        with self._queue_lock:
+        with self._wake_lock:
             if self._wake >= 0:
                 os.close(self._wake)
                 self._wake = -1
 
     def statistics(self) -> dict[str, int]:
-        """Packets received and sent, and how many sends had to wait."""
-        return dict(self._counts)
-
-    def _send_queued(self) -> None:
-        while self._queue:
-            try:
-                self.attached.sock.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                return
-            except OSError:
-                # The thread meets the end of the link and says why; nothing can be sent any more.
-                self._queue.clear()
-                return
-            self._queue.popleft()
-            self._counts["sent"] += 1
+        """Packets received and sent, how many sends found the socket full, how often the link came back."""
+        return {
+            "received": self._link.received,
+            "sent": self._link.sent,
+            "queued": self._queued,
+            "resumed": self._link.resumed,
+        }
 
     def _run(self) -> None:
         try:
             self._serve()
         except VmbusError as error:
-            self._ended(error)
+            self._tell_end(error)
         except Exception as error:
             log.exception("%s: the link ends", self._thread.name)
-            self._ended(LinkClosed(f"{type(error).__name__}: {error}"))
+            self._tell_end(LinkClosed(f"{type(error).__name__}: {error}"))
+
+    def _tell_end(self, reason: VmbusError) -> None:
+        # Whoever is closing the link knows.
+        if not self._closing:
+            self._ended(reason)
 
     def _serve(self) -> None:
-        sock = self.attached.sock
+        link_, is_over, polled = self._link, False, -1
         poll = select.poll()
         for fd in (self._wake, *self._watch):
             poll.register(fd, select.POLLIN)
-        is_lost = False
-        while not self._closing:
+        while not self._is_done(is_over):
             self.attached.check()
-            if not is_lost:
-                poll.register(sock, select.POLLIN | (select.POLLOUT if self._queue else 0))
-            for fd, _ in poll.poll(min(self._idle(), SLICE) * 1000):
+            fd = -1 if is_over else link_.fileno()
+            if polled not in (fd, -1):
+                poll.unregister(polled)
+            if fd >= 0:
+                poll.register(fd, link_.events)
+            polled = fd
+            timeout = min(self._idle(), SLICE, SLICE if is_over else link_.due())
+            ready = poll.poll(timeout * 1000)
+            for fd, _ in ready:
                 if fd == self._wake:
                     os.eventfd_read(fd)
-                elif fd in self._watch:
-                    if not self._watch[fd]():
-                        poll.unregister(fd)
-                elif (lost := self._receive()) is not None:
-                    is_lost = True
-                    poll.unregister(sock)
-                    self._ended(lost)
-            if self._queue:
-                with self._queue_lock:
-                    self._send_queued()
+                elif fd in self._watch and not self._watch[fd]():
+                    poll.unregister(fd)
+            if is_over:
+                continue
+            if any(fd == polled for fd, _ in ready) or link_.due() <= 0:
+                is_over = self._receive()
+            link_.flush(idle=not ready and timeout >= SLICE)
 
-    def _receive(self) -> LinkLost | None:
-        """Handle what came; returns the end of a link whose daemon died, and raises any other."""
+    def _is_done(self, is_over: bool) -> bool:
+        if not self._closing:
+            return False
+        return is_over or not self._link.waiting or time.monotonic() >= self._close_by
+
+    def _receive(self) -> bool:
+        """Handle what came. True at the end of a link whose daemon died; raises any other end."""
         for _ in range(BURST):
             try:
-                got = self.attached.receive_nowait()
+                got = self._link.receive()
             except LinkLost as error:
-                return error
+                self._tell_end(error)
+                return True
             if got is None:
-                return None
-            self._counts["received"] += 1
-            packet, fds = got
-            try:
-                header = link.decode_header(packet)
-            except BaseException:
-                close_all(fds)
-                raise
+                return False
+            header, packet, fds = got
             if header.kind == link.Kind.HOST_LINK and self._hosts is not None:
                 self._hosts.add(packet, fds)
                 continue
             close_all(fds)
             self._packet(header, packet)
-        return None
+        return False

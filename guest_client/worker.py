@@ -7,7 +7,6 @@ that its bits may be handed to another VP.
 Source: DESIGN section 3; docs/signal-protocol section 4 is in the native core.
 """
 
-import contextlib
 import logging
 import os
 import threading
@@ -20,14 +19,14 @@ from guest_client.channel import HostEnds
 from guest_client.link import LinkThread
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkClosed, LinkLost, RefusedError, UsageError, VmbusError
+from vmbusd.abi.errors import LinkLost, NoDaemon, RefusedError, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import Registry, Worker
 
 log = logging.getLogger(__name__)
 
 ADMIT_TIMEOUT: Final = 15.0
-"""Seconds until a VP that is still taken, or being recovered, is a failure."""
+"""Seconds until a VP that is still taken, or being recovered, or a daemon that is not back, is a failure."""
 FIRST_DELAY: Final = 0.005
 LAST_DELAY: Final = 0.25
 _LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
@@ -61,7 +60,13 @@ def admit(
     delay = FIRST_DELAY
     while not stopping.is_set():
         try:
-            return attach(Role.GUEST_WORKER, service.partition, runtime_dir=service.runtime_dir, vp=vp)
+            return attach(
+                Role.GUEST_WORKER, service.partition, runtime_dir=service.runtime_dir, vp=vp, resumable=True
+            )
+        except (NoDaemon, LinkLost):
+            # The guest has a link already: the daemon is being restarted.
+            if time.monotonic() + delay > deadline:
+                raise
         except RefusedError as error:
             if error.code not in _LATER or time.monotonic() + delay > deadline:
                 raise
@@ -144,9 +149,7 @@ class VpWorker:
     def leave(self) -> None:
         """Let go of the VP. `run` does it; to be called for a worker that was never run."""
         self._leaving = True
-        with contextlib.suppress(LinkClosed):
-            self._attached.send(link.encode(link.Detached(self.vp)))
-        self._link.close()
+        self._link.close(link.encode(link.Detached(self.vp)))
         # It holds the mappings that are about to go.
         self._native = None
         self._attached.close()

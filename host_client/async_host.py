@@ -7,7 +7,9 @@ that wants to wait makes a task. Works on asyncio's loop and on any other with `
 
 import asyncio
 import logging
+import math
 import os
+import select
 import threading
 from collections.abc import Iterable
 from types import TracebackType
@@ -31,8 +33,10 @@ class AsyncHost(HostView):
     """A host link of the running loop; an async context manager. Attributes and rules as `Host`."""
 
     def __init__(self, attached: Attached) -> None:
-        super().__init__(Core(attached))
         self._loop = asyncio.get_running_loop()
+        hooks = (self._socket_goes, self._socket_came)
+        super().__init__(Core(attached, full=self._full, hooks=hooks))
+        self._retry: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._stopping = threading.Event()
         self._serving = False
@@ -40,14 +44,16 @@ class AsyncHost(HostView):
         # Flags the waiter took and the loop has not seen: a set, so that a guest cannot make it grow.
         self._taken: set[int] = set()
         self._taken_lock = threading.Lock()
-        self._loop.add_reader(attached.fileno(), self._readable)
+        self._socket_came(attached.fileno())
 
     @classmethod
     async def connect(
         cls, partition: str, *, runtime_dir: str | os.PathLike[str] | None = None
     ) -> "AsyncHost":
         """Attach to `partition` of the daemon of `runtime_dir`. Raises as `vmbusd.abi.attach.attach`."""
-        attached = await asyncio.to_thread(attach, Role.HOST, partition, runtime_dir=runtime_dir)
+        attached = await asyncio.to_thread(
+            attach, Role.HOST, partition, runtime_dir=runtime_dir, resumable=True
+        )
         try:
             return cls(attached)
         except BaseException:
@@ -111,7 +117,7 @@ class AsyncHost(HostView):
                         await self._changed.wait()
                 except TimeoutError:
                     # Time to look at the guards again.
-                    continue
+                    core.link.flush(idle=True)
         finally:
             self._stopping.set()
             core.wake_waiter()
@@ -124,11 +130,46 @@ class AsyncHost(HostView):
         self._stopping.set()
         self._loop.call_soon_threadsafe(self._changed.set)
 
+    def _socket_came(self, fd: int) -> None:
+        # Our farewell may need another socket, and nobody listens to that one.
+        if not self._closed:
+            self._loop.add_reader(fd, self._readable)
+
+    def _socket_goes(self, fd: int) -> None:
+        self._loop.remove_reader(fd)
+        self._loop.remove_writer(fd)
+
     def _readable(self) -> None:
+        link = self._core.link
         self._core.read()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._core.ended is not None:
-            self._loop.remove_reader(self._core.attached.fileno())
+            self._no_more_packets()
+        elif (due := link.due()) < math.inf:
+            self._retry = self._loop.call_later(due, self._readable)
         self._changed.set()
+
+    def _no_more_packets(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if (fd := self._core.link.fileno()) >= 0:
+            self._socket_goes(fd)
+
+    def _full(self) -> None:
+        self._loop.call_soon_threadsafe(self._wait_for_room)
+
+    def _wait_for_room(self) -> None:
+        if not self._closed and (fd := self._core.link.fileno()) >= 0:
+            self._loop.add_writer(fd, self._writable)
+
+    def _writable(self) -> None:
+        link = self._core.link
+        link.flush()
+        if not link.events & select.POLLOUT:
+            self._loop.remove_writer(link.fileno())
 
     def _wait_for_signals(self) -> None:
         while not self._stopping.is_set():
@@ -152,5 +193,5 @@ class AsyncHost(HostView):
         if self._serving:
             raise UsageError("stop the host before closing it")
         self._closed = True
-        self._loop.remove_reader(self._core.attached.fileno())
+        self._no_more_packets()
         self._core.leave()

@@ -23,6 +23,7 @@ from host_client.offer import Offer
 from vmbusd.abi import device_link, gpadl, layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import LinkClosed, ProtocolError, RefusedError, UsageError, VmbusError
+from vmbusd.abi.lasting import Lasting, SocketHooks
 from vmbusd.abi.link import Object
 from vmbusd.abi.link_socket import close_all
 from vmbusd.abi.native import EventFlags, HostWaiter, Sender
@@ -53,16 +54,22 @@ Request = (
 class Core:
     """Offers, channels and answers of one host link. Not thread-safe but for signalling and `wake_waiter`.
 
-    Attributes: `attached`; `sender`, shared by all channels; `offers`, id -> living offer; `ended`, why the
-    link is over, or None; `monitor`, held during callbacks and notified when a result arrives.
+    Attributes: `attached`; `link`, its packets; `sender`, shared by all channels; `offers`, id -> living
+    offer; `ended`, why the link is over, or None; `monitor`, held during callbacks and notified when a result
+    arrives.
     """
 
-    def __init__(self, attached: Attached) -> None:
+    def __init__(
+        self, attached: Attached, full: Callable[[], None], hooks: SocketHooks | None = None
+    ) -> None:
+        """`full` is called, from any thread, when `link` must be polled for room; `hooks` are the link's."""
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             raise UsageError(
                 "a host needs the GIL (PYTHON_GIL=1): by it we know that no signal call is running"
             )
         self.attached = attached
+        self.link = Lasting(attached, socket_hooks=hooks)
+        self._full = full
         self.offers: dict[int, Offer] = {}
         self.ended: VmbusError | None = None
         self.monitor = threading.Condition(threading.RLock())
@@ -102,11 +109,7 @@ class Core:
             offer = Offer(self._last_id, device, instance or uuid4(), fields.get("subchannel_index", 0))
             packet = device_link.encode(device_link.Offer(offer.id, interface, offer.instance, **fields))
             self.offers[offer.id] = offer
-        try:
-            self.attached.send(packet)
-        except LinkClosed:
-            self.offers.pop(offer.id, None)
-            raise
+            self._say(packet)
         return offer
 
     def revoke(self, offer: Offer) -> "Future[None]":
@@ -121,7 +124,7 @@ class Core:
                     # A primary takes its subchannels along, and our Revoke speaks for them too.
                     if other is offer or (other.subchannel_index and _same_device(other, offer)):
                         self._end_channel(other)
-                self.attached.send(device_link.encode(device_link.Revoke(offer.id)))
+                self._answer(device_link.Revoke(offer.id))
             return offer.gone
 
     def _alive(self) -> None:
@@ -138,7 +141,7 @@ class Core:
         taken = 0
         try:
             while self.ended is None and taken < INBOX_BURST:
-                got = self.attached.receive_nowait()
+                got = self.link.receive()
                 if got is None:
                     break
                 taken += 1
@@ -147,11 +150,11 @@ class Core:
             self.end(error)
         return taken > 0
 
-    def _receive(self, packet: bytes, fds: list[int]) -> None:
+    def _receive(self, header: link.Header, packet: bytes, fds: list[int]) -> None:
         if fds:
             close_all(fds)
             raise ProtocolError(f"the daemon passed {len(fds)} descriptors that nobody asked for")
-        message = device_link.decode(link.decode_header(packet), packet)
+        message = device_link.decode(header, packet)
         if isinstance(message, device_link.OfferResult | device_link.Revoked):
             self._settle(message)
         elif type(message) in self._requests:
@@ -212,11 +215,8 @@ class Core:
         self._say(device_link.encode(message))
 
     def _say(self, packet: bytes) -> None:
-        try:
-            self.attached.send(packet)
-        except LinkClosed as error:
-            # The reading side finds the end too, and the daemon's reason with it.
-            log.debug("not sent: %s", error)
+        if not self.link.post(packet):
+            self._full()
 
     # -- requests of the bus -------------------------------------------------------------------------------
 
@@ -353,7 +353,8 @@ class Core:
         if self._left is not None:
             return self._left
         opened = sum(offer.channel is not None for offer in list(self.offers.values()))
-        return {"offers": len(self.offers), "open": opened, **self._counts, **self.sender.statistics()}
+        now = {"offers": len(self.offers), "open": opened, "resumed": self.link.resumed}
+        return {**now, **self._counts, **self.sender.statistics()}
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -364,7 +365,7 @@ class Core:
                 self._end_channel(offer)
             self._left = self.statistics()
         if self.ended is None:
-            self._say(link.encode(link.Detached(self.attached.welcome.link)))
+            self.link.farewell(link.encode(link.Detached(0)))
             self.end(LinkClosed("the host has left"))
         self.offers.clear()
         self._inbox.clear()

@@ -1,8 +1,9 @@
 """A device process, blocking flavour: connect, offer, serve the link and the guest's signals.
 
 `run` serves the link in the thread that calls it and takes the guest's signals in a second one; both run
-device callbacks, one at a time. Channels may be signalled from any thread. The death of the daemon does not
-end `run`: signals need no daemon, so channels go on until `stop`; only a farewell of the daemon is an end.
+device callbacks, one at a time. Channels may be signalled from any thread. A daemon that dies and comes back
+within its grace time is a number in `statistics`, no more. One that stays away does not end `run` either:
+signals need no daemon, so channels go on until `stop`; only a farewell of the daemon is an end.
 """
 
 import logging
@@ -35,18 +36,22 @@ class Host(HostView):
     """A host link. A context manager: leaving it stops all signalling, says Detached and closes the link."""
 
     def __init__(self, attached: Attached) -> None:
-        super().__init__(Core(attached))
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            super().__init__(Core(attached, full=lambda: os.eventfd_write(self._wake, 1)))
+        except BaseException:
+            os.close(self._wake)
+            raise
         self._reading = threading.Lock()
         self._reader: int | None = None
         self._running = threading.Lock()
         self._stopping = threading.Event()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closed = False
 
     @classmethod
     def connect(cls, partition: str, *, runtime_dir: str | os.PathLike[str] | None = None) -> "Host":
         """Attach to `partition` of the daemon of `runtime_dir`. Raises as `vmbusd.abi.attach.attach`."""
-        attached = attach(Role.HOST, partition, runtime_dir=runtime_dir)
+        attached = attach(Role.HOST, partition, runtime_dir=runtime_dir, resumable=True)
         try:
             return cls(attached)
         except BaseException:
@@ -100,7 +105,7 @@ class Host(HostView):
             if mine or self._reading.acquire(blocking=False):
                 try:
                     if not core.read() and not future.done():
-                        core.attached.wait_readable(WAIT_SLICE)
+                        core.link.wait(WAIT_SLICE)
                 finally:
                     if not mine:
                         self._reading.release()
@@ -157,11 +162,7 @@ class Host(HostView):
         running.result()
 
     def _serve(self, signals: "Future[None]") -> None:
-        core = self._core
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        poll.register(core.attached.fileno(), select.POLLIN)
-        orphaned = False
+        core, orphaned = self._core, False
         while not self._stopping.is_set():
             busy = core.read()
             core.serve()
@@ -170,12 +171,27 @@ class Host(HostView):
                 signals.result()
             if isinstance(core.ended, LinkLost) and not orphaned:
                 orphaned = True
-                poll.unregister(core.attached.fileno())
                 log.warning("%s: %s; open channels go on without it", self.partition, core.ended)
             elif core.ended is not None and not orphaned:
                 raise core.ended
             if not busy or orphaned:
-                poll.poll(WAIT_SLICE * 1000)
+                self._wait_for_packets(orphaned)
+
+    def _wait_for_packets(self, orphaned: bool) -> None:
+        link = self._core.link
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        timeout = WAIT_SLICE
+        if not orphaned:
+            timeout = min(timeout, link.due())
+            # Another one after each resume.
+            if (fd := link.fileno()) >= 0:
+                poll.register(fd, link.events)
+        ready = poll.poll(timeout * 1000)
+        if ready:
+            self._drain_wake()
+        if not orphaned:
+            link.flush(idle=not ready and timeout >= WAIT_SLICE)
 
     def _wait_for_signals(self) -> None:
         while not self._stopping.is_set():

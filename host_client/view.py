@@ -36,8 +36,8 @@ class HostView:
     def statistics(self) -> dict[str, int]:
         """Counters since the start of the link, also after its end.
 
-        offers and open are what there is now; opens, open_failures, closes, retargets count requests;
-        guest_signals and unrouted what the guest signalled; device_errors callbacks that raised; signals,
-        transitions, posts and moved are the sender's.
+        offers and open are what there is now; resumed counts how often the link came back; opens,
+        open_failures, closes, retargets count requests; guest_signals and unrouted what the guest signalled;
+        device_errors callbacks that raised; signals, transitions, posts and moved are the sender's.
         """
         return self._core.statistics()

@@ -8,74 +8,56 @@ last of our mappings, however we end, and only then may the set be reclaimed. So
 """
 
 import contextlib
-import fcntl
 import mmap
 import os
 import re
 import socket
-import struct
 import time
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmbusd.abi import layout, link, paths
-from vmbusd.abi.errors import LinkLost, ProtocolError, ResourceError, UsageError
-from vmbusd.abi.link import Object, Role
+from vmbusd.abi.errors import LinkLost, NoDaemon, ProtocolError, ResourceError, UsageError
+from vmbusd.abi.link import HelloFlag, Object, Role
 from vmbusd.abi.link_socket import LinkSocket, close_all
+from vmbusd.abi.mapped import (
+    BELLS,
+    EVENTFDS,
+    HostEnd,
+    Key,
+    Mapped,
+    hold,
+    identity_of,
+    name_of,
+    size_of,
+    unmap,
+)
 from vmbusd.abi.native import Doorbell, Guard
 
 WELCOME_TIMEOUT: Final = 10.0
 """Seconds to wait for the daemon's answer to hello; it answers at once unless it is stopped."""
 PARTITION_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_FLOCK: Final = struct.Struct("hhqqi0q")
-"""struct flock of a 64-bit Linux: type, whence, start, length, pid (0 for OFD locks), padding."""
-
 _SOCKETS: Final = {
     Role.GUEST_CONTROL: (paths.GUEST_SOCKET, link.MAX_GUEST_PACKET),
     Role.GUEST_WORKER: (paths.GUEST_SOCKET, link.MAX_GUEST_PACKET),
     Role.HOST: (paths.HOST_SOCKET, link.MAX_HOST_PACKET),
 }
+_OF_HOST_LINK: Final = (Object.HOST_PAGE, Object.HOST_SEMAPHORE, Object.HOST_EVENTFD)
 _SHARED: Final = (Object.EVENTS, Object.TABLE, Object.VPWORK, Object.RAM)
-_BELLS: Final = {
-    Object.VP_SEMAPHORE: "vp",
-    Object.VP_EVENTFD: "vp",
-    Object.HOST_SEMAPHORE: "host",
-    Object.HOST_EVENTFD: "host",
-}
-_EVENTFDS: Final = (Object.VP_EVENTFD, Object.HOST_EVENTFD)
-
-Key = tuple[Object, int]
-"""What an object is and which one: VP or host link number, 0 for the objects of which there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mapped:
-    """One shared object in this process. `map` supports the buffer protocol, read-only unless `writable`."""
-
-    name: str
-    map: mmap.mmap
-    guard: Guard
-    writable: bool
-
-
-class HostEnd(NamedTuple):
-    """The page and the doorbell of one host link."""
-
-    page: mmap.mmap
-    doorbell: Doorbell
 
 
 class Attached(LinkSocket):
     """A live link to the daemon and everything that came with it. A context manager; leaving it closes.
 
-    Attributes: `sock`, the socket (poll it, add it to an event loop); `partition`; `role`; `welcome`;
-    `objects`, what is mapped; `vp_doorbells`, one per VP; `host_links`, number -> page and doorbell (a host
-    has its own, `welcome.link`).
+    Attributes: `sock`, the socket (poll it, add it to an event loop); `path`, where the daemon listens, None
+    if somebody else connected; `partition`; `role`; `welcome`, of the first hello; `objects`, what is
+    mapped; `vp_doorbells`, one per VP; `host_links`, number -> page and doorbell (a host has its own,
+    `welcome.link`).
     """
 
-    def __init__(self, sock: socket.socket, role: Role, partition: str) -> None:
+    def __init__(self, sock: socket.socket, role: Role, partition: str, path: str | None = None) -> None:
         super().__init__(sock, _SOCKETS[role][1])
+        self.path = path
         self.role = role
         self.partition = partition
         self.objects: dict[Key, Mapped] = {}
@@ -133,21 +115,64 @@ class Attached(LinkSocket):
             if not isinstance(body, link.HostLink):
                 raise ProtocolError(f"a host link was expected, {type(body).__name__} came")
             grants = link.decode_grants(body.grants)
-            allowed = (Object.HOST_PAGE, Object.HOST_SEMAPHORE, Object.HOST_EVENTFD)
-            if any(grant.what not in allowed or grant.index != body.link for grant in grants):
+            if any(grant.what not in _OF_HOST_LINK or grant.index != body.link for grant in grants):
                 raise ProtocolError(f"host link {body.link}: grants of something else")
-            self.host_links.pop(body.link, None)
-            self._bells.pop(("host", body.link), None)
-            for what in allowed:
-                self._retire((what, body.link))
-            self._unmap_retired()
         except BaseException:
             close_all(fds)
             raise
-        self._take(grants, fds)
-        if body.link not in self.host_links:
-            raise ProtocolError(f"host link {body.link}: its page or its doorbell is missing")
+        self._replace_host_link(body.link, grants, fds)
         return body.link
+
+    def _replace_host_link(self, number: int, grants: list[link.Grant], fds: list[int]) -> None:
+        self.host_links.pop(number, None)
+        self._bells.pop(("host", number), None)
+        for what in _OF_HOST_LINK:
+            self._retire((what, number))
+        self._unmap_retired()
+        self._take(grants, fds)
+        if number not in self.host_links:
+            raise ProtocolError(f"host link {number}: its page or its doorbell is missing")
+
+    def renew(self, welcome: link.Welcome, fds: list[int], *, hosts: bool) -> list[int]:
+        """Take the grants of a resume's welcome: what is mapped stays mapped, host links that are not, or are
+        other ones by now, are mapped if `hosts`. Returns their numbers; takes over the descriptors.
+
+        Raises ProtocolError when the daemon grants another partition than the one that is mapped.
+        """
+        left = list(fds)
+        try:
+            grants = link.decode_grants(welcome.grants)
+            if len(grants) != len(fds):
+                raise ProtocolError(f"{len(grants)} objects granted, {len(fds)} descriptors came")
+            known = self.welcome
+            for name in ("abi_version", "vps", "ram_size", "link", "vp"):
+                if (now := getattr(welcome, name)) != (before := getattr(known, name)):
+                    raise ProtocolError(f"resume with {name} {now}, it was {before}")
+            changed: dict[int, list[tuple[link.Grant, int]]] = {}
+            for grant, fd in zip(grants, fds, strict=True):
+                if self.role is not Role.HOST and grant.what in _OF_HOST_LINK:
+                    changed.setdefault(grant.index, []).append((grant, fd))
+                elif not self._is_mapped(grant, fd):
+                    raise ProtocolError(f"resume with another {name_of((Object(grant.what), grant.index))}")
+            numbers = []
+            for number, host in changed.items():
+                if hosts and not all(self._is_mapped(grant, fd) for grant, fd in host):
+                    for _, fd in host:
+                        left.remove(fd)
+                    self._replace_host_link(number, [grant for grant, _ in host], [fd for _, fd in host])
+                    numbers.append(number)
+            return numbers
+        finally:
+            close_all(left)
+
+    def _is_mapped(self, grant: link.Grant, fd: int) -> bool:
+        try:
+            key = (Object(grant.what), grant.index)
+        except ValueError:
+            raise ProtocolError(f"grant of an unknown object {grant.what}") from None
+        # Nothing tells one eventfd from another; those of a host come with its page, which does.
+        mapped = self.objects.get(key)
+        return key in self._eventfds if mapped is None else mapped.identity == identity_of(fd)
 
     def _take(self, grants: list[link.Grant], fds: list[int]) -> None:
         """Map every grant. Owns `fds`: each is closed, or kept as an eventfd, whatever happens."""
@@ -161,9 +186,9 @@ class Attached(LinkSocket):
                 except ValueError:
                     raise ProtocolError(f"grant of an unknown object {grant.what}") from None
                 if key in self.objects or key in self._eventfds:
-                    raise ProtocolError(f"{_name(key)} was granted twice")
-                if key[0] in _EVENTFDS:
-                    self._bells[_BELLS[key[0]], key[1]] = Doorbell.eventfd(fds[number])
+                    raise ProtocolError(f"{name_of(key)} was granted twice")
+                if key[0] in EVENTFDS:
+                    self._bells[BELLS[key[0]], key[1]] = Doorbell.eventfd(fds[number])
                     self._eventfds[key] = left.pop(number)
                 else:
                     self._map(key, grant, fds[number])
@@ -174,25 +199,29 @@ class Attached(LinkSocket):
                 self.host_links[index] = HostEnd(mapped.map, self._bells["host", index])
 
     def _map(self, key: Key, grant: link.Grant, fd: int) -> None:
-        name = f"{self.partition}{_name(key)}"
-        expected = _size(key[0], self.welcome)
+        name = f"{self.partition}{name_of(key)}"
+        expected = size_of(key[0], self.welcome)
         if grant.size != expected:
             raise ProtocolError(f"{name}: granted with {grant.size} bytes, must be {expected}")
         actual = os.fstat(fd).st_size
         if actual < expected:
             raise ResourceError(f"{name}: the object has {actual} bytes, {expected} are needed")
         if key[0] is Object.TABLE:
-            _hold(fd, name)
+            hold(fd, name)
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if grant.writable else 0)
         try:
             mapping = mmap.mmap(fd, expected, prot=protection)
         except OSError as error:
             raise ResourceError(f"{name}: cannot be mapped: {error.strerror}") from error
-        self.objects[key] = Mapped(name, mapping, Guard(mapping, name), bool(grant.writable))
-        if key[0] in _BELLS:
-            self._bells[_BELLS[key[0]], key[1]] = Doorbell.semaphore(mapping)
+        guard = Guard(mapping, name)
+        self.objects[key] = Mapped(name, mapping, guard, bool(grant.writable), identity_of(fd))
+        if key[0] in BELLS:
+            self._bells[BELLS[key[0]], key[1]] = Doorbell.semaphore(mapping)
 
-    def _welcome(self, welcome: link.Welcome, fds: list[int]) -> None:
+    def welcomed(self, welcome: link.Welcome, fds: list[int]) -> None:
+        """Map what the first welcome grants; takes over the descriptors. Raises ProtocolError or
+        ResourceError.
+        """
         self.welcome = welcome
         try:
             if welcome.abi_version != layout.ABI_VERSION:
@@ -206,7 +235,7 @@ class Attached(LinkSocket):
         self._take(grants, fds)
         needed = {(what, 0) for what in _SHARED}
         needed.add((Object.HOST_PAGE, welcome.link) if self.role is Role.HOST else (Object.GUEST, 0))
-        missing = sorted(_name(key) for key in needed - self.objects.keys())
+        missing = sorted(name_of(key) for key in needed - self.objects.keys())
         missing += [f"-vp{vp} doorbell" for vp in range(welcome.vps) if ("vp", vp) not in self._bells]
         if self.role is Role.HOST and welcome.link not in self.host_links:
             missing.append(f"-host{welcome.link} doorbell")
@@ -224,7 +253,7 @@ class Attached(LinkSocket):
             self._retired_eventfds.append(fd)
 
     def _unmap_retired(self) -> None:
-        self._retired = [kept for old in self._retired if (kept := _unmap(old)) is not None]
+        self._retired = [kept for old in self._retired if (kept := unmap(old)) is not None]
 
     def close(self) -> None:
         """Let go of everything: doorbells, mappings, descriptors, and the socket last.
@@ -250,93 +279,70 @@ def attach(
     runtime_dir: str | os.PathLike[str] | None = None,
     vp: int = 0,
     timeout: float = WELCOME_TIMEOUT,
+    resumable: bool = False,
 ) -> Attached:
     """Connect to the daemon of `runtime_dir` and attach to `partition`; `vp` counts for workers only.
 
-    Raises UsageError for a name that cannot be one, ResourceError without a daemon or without permission,
-    RefusedError with the daemon's reason, ProtocolError or LinkClosed when its answer is none.
+    A `resumable` link is to be served by `lasting.Lasting`: its packets are numbered. Raises UsageError for a
+    name that cannot be one, ResourceError without a daemon (NoDaemon) or without permission, RefusedError
+    with the daemon's reason, ProtocolError or LinkClosed when its answer is none.
     """
-    path = paths.runtime_dir(runtime_dir) / _SOCKETS[role][0]
+    path = os.fspath(paths.runtime_dir(runtime_dir) / _SOCKETS[role][0])
     check_name(partition)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
-        sock.connect(os.fspath(path))
+        sock.connect(path)
     except OSError as error:
         sock.close()
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            raise ResourceError(f"no vmbusd at {path}: is it running?") from error
+            raise NoDaemon(f"no vmbusd at {path}: is it running?") from error
         raise ResourceError(f"{path}: cannot connect: {error.strerror}") from error
-    return attach_socket(sock, role, partition, vp=vp, timeout=timeout)
+    return attach_socket(sock, role, partition, vp=vp, timeout=timeout, resumable=resumable, path=path)
 
 
 def attach_socket(
-    sock: socket.socket, role: Role, partition: str, *, vp: int = 0, timeout: float = WELCOME_TIMEOUT
+    sock: socket.socket,
+    role: Role,
+    partition: str,
+    *,
+    vp: int = 0,
+    timeout: float = WELCOME_TIMEOUT,
+    resumable: bool = False,
+    path: str | None = None,
 ) -> Attached:
     """As `attach`, over a connected SEQPACKET socket, which is taken over."""
-    attached = Attached(sock, role, partition)
+    attached = Attached(sock, role, partition, path)
+    flags = HelloFlag.RESUMABLE if resumable else 0
     try:
         with contextlib.suppress(LinkLost):
             # Refused before we could speak: the reason is there to be read.
-            attached.send(link.encode(link.Hello(layout.ABI_VERSION, role, vp, 0, partition)))
+            attached.send(link.encode(link.Hello(layout.ABI_VERSION, role, vp, flags, partition)))
         deadline = time.monotonic() + timeout
         while (got := attached.receive_nowait()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ResourceError(f"vmbusd did not answer within {timeout:g} s")
             attached.wait_readable(left)
-        packet, fds = got
-        try:
-            welcome = link.decode_body(link.decode_header(packet), packet)
-            if not isinstance(welcome, link.Welcome):
-                raise ProtocolError(f"a welcome was expected, {type(welcome).__name__} came")
-        except BaseException:
-            close_all(fds)
-            raise
-        attached._welcome(welcome, fds)
+        attached.welcomed(welcome_in(*got), got[1])
     except BaseException:
         attached.close()
         raise
     return attached
 
 
+def welcome_in(packet: bytes, fds: list[int]) -> link.Welcome:
+    """The welcome that a packet is; if it is none, ProtocolError, and its descriptors are closed."""
+    try:
+        welcome = link.decode_body(link.decode_header(packet), packet)
+        if not isinstance(welcome, link.Welcome):
+            raise ProtocolError(f"a welcome was expected, {type(welcome).__name__} came")
+    except BaseException:
+        close_all(fds)
+        raise
+    return welcome
+
+
 def check_name(partition: str) -> None:
     """Raises UsageError for a partition name that no daemon can have."""
     if not PARTITION_NAME.fullmatch(partition):
         raise UsageError(f"partition name {partition!r}: 1 to 32 of a-z, 0-9 and -, the first no -")
-
-
-def _name(key: Key) -> str:
-    what, index = key
-    if what in _BELLS:
-        return f"-{_BELLS[what]}{index} doorbell"
-    return f"-host{index}" if what is Object.HOST_PAGE else f"-{what.name.lower()}"
-
-
-def _size(what: Object, welcome: link.Welcome) -> int:
-    return {
-        Object.EVENTS: layout.events_size(welcome.vps),
-        Object.TABLE: layout.TABLE_SIZE,
-        Object.VPWORK: layout.vpwork_size(welcome.vps),
-        Object.GUEST: layout.GUEST_SIZE,
-        Object.RAM: welcome.ram_size,
-        Object.HOST_PAGE: layout.HOST_PAGE_SIZE,
-    }.get(what, layout.SEMAPHORE_SIZE)
-
-
-def _hold(fd: int, name: str) -> None:
-    """Say that somebody is attached to this set, until the last mapping of the table is gone."""
-    request = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, layout.LOCK_BYTE_PEER, 1, 0)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
-    except OSError as error:
-        raise ResourceError(f"{name}: is being reclaimed by another daemon ({error.strerror})") from error
-
-
-def _unmap(mapped: Mapped) -> Mapped | None:
-    """Unmap; when somebody still uses the memory, guard it again and give it back."""
-    mapped.guard.release()
-    try:
-        mapped.map.close()
-    except BufferError:
-        return replace(mapped, guard=Guard(mapped.map, mapped.name))
-    return None

@@ -22,6 +22,10 @@ class ResourceError(VmbusError):
     """The machine's fault: shared memory, descriptors, permissions or a limit that is used up."""
 
 
+class NoDaemon(ResourceError):
+    """Nobody listens where the daemon should: it was not started, or it is being restarted."""
+
+
 class RefusedError(VmbusError):
     """The daemon understood and said no; the text is the daemon's own reason.
 

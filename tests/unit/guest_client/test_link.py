@@ -20,6 +20,7 @@ class Attached(LinkSocket):
     """A link without shared objects; `dead` makes it look truncated."""
 
     dead = False
+    welcome = link.Welcome(1, 1, 4096, 1, 0, 0, 1, bytes(16), 0, 0, 0, b"")
 
     def check(self) -> None:
         if self.dead:
@@ -86,7 +87,7 @@ def test_packets_go_both_ways(ends: Ends) -> None:
 
     assert [ends.theirs.recv(4096)[-1] for _ in range(3)] == [0, 1, 2]
     assert ends.packets == [MESSAGE] * 3
-    assert ends.thread.statistics() == {"received": 3, "sent": 3, "queued": 0}
+    assert ends.thread.statistics() == {"received": 3, "sent": 3, "queued": 0, "resumed": 0}
 
 
 def test_a_peer_that_does_not_read_holds_nobody_up(ends: Ends) -> None:

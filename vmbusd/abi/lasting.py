@@ -99,6 +99,9 @@ class Lasting:
         self._retry_at = 0.0
         self._delay = FIRST_RETRY
         self._answer_by = 0.0
+        if self._session is not None:
+            # The daemon learns by it that its welcome has arrived.
+            self._hand_over(link.encode(link.Confirm(0)))
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -326,7 +329,7 @@ class Lasting:
             self._grace = welcome.grace / 1000
             self._linked = True
             self.resumed += 1
-            # Whatever it says, the daemon learns by it that the new token has arrived.
+            # And that the new token has.
             self._hand_over(link.encode(link.Confirm(self._session.received)))
             self._flush()
         if numbers and self._hosts is not None:

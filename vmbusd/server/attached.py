@@ -33,8 +33,9 @@ class Attached(abc.ABC):
 
     Attributes: `peer`, its process; `wire`, its socket of now, None while it is away; `session`, None for a
     plain link; `tokens`, those that are good, the newest last; `refused`, trouble it made, by kind; `linked`,
-    whether it is not over; `resumed`, how often it came back; `grace`, seconds it may be away; `closed`,
-    called for each socket that has ended.
+    whether it is not over; `resumed`, how often it came back; `heard`, whether its process has said
+    anything, so has got its first welcome; `grace`, seconds it may be away; `closed`, called for each socket
+    that has ended.
     """
 
     role: ClassVar[Role]
@@ -55,6 +56,7 @@ class Attached(abc.ABC):
         self.refused = Once()
         self.linked = True
         self.resumed = 0
+        self.heard = False
         self.grace = limits.GRACE
         self.closed: Callable[[], None] = lambda: None
         self.log = log
@@ -151,6 +153,7 @@ class Attached(abc.ABC):
 
     def _in_session(self, header: link.Header, data: bytes) -> None:
         assert self.session is not None
+        self.heard = True
         if len(self.tokens) > 1:
             self.partition.tokens.heard(self)
         if header.kind == Kind.CONFIRM:
@@ -249,6 +252,12 @@ class Attached(abc.ABC):
         self.log.info("link resumed", resumed=self.resumed, again=self.session.waiting)
         self._pump(self.session)
 
+    def was_never_known_to(self, peer: Peer) -> bool:
+        """Whether this process asked for this link, and asks again because no welcome came: the daemon died,
+        or the socket was lost, between the two.
+        """
+        return not self.heard and self.linked and self.wire is None and self.peer.is_same(peer)
+
     @property
     def token(self) -> bytes:
         """The newest token, zeros for a plain link."""
@@ -259,6 +268,11 @@ class Attached(abc.ABC):
         self._final = True
         if self.wire is not None:
             self.wire.close("detached")
+
+    def forget(self, reason: str) -> None:
+        """It is away, and nobody is to come back to it."""
+        self._final = True
+        self._end(reason)
 
     def _end_grace(self) -> None:
         if self._away is not None:

@@ -228,12 +228,7 @@ class Newcomer:
         """Liveness is judged by the process, so no other one may take the link over, whoever gave it the
         token.
         """
-        mine, its = self._peer, attached.peer
-        return attached.role == hello.role and (mine.pid, mine.uid, mine.start_time) == (
-            its.pid,
-            its.uid,
-            its.start_time,
-        )
+        return attached.role == hello.role and attached.peer.is_same(self._peer)
 
     def _wrong_token(self, partition: Partition) -> None:
         text = f"partition {partition.name} has no link to resume by that token"
@@ -249,6 +244,8 @@ class Newcomer:
     def _control(self, partition: Partition, log: FilteringBoundLogger, session: Session | None) -> None:
         if partition.control is not None:
             partition.control.catch_up()
+        if partition.control is not None and partition.control.was_never_known_to(self._peer):
+            partition.control.forget("its welcome never arrived")
         if partition.control is not None:
             raise refusal(
                 Code.CONTROL_TAKEN,
@@ -278,6 +275,9 @@ class Newcomer:
                 Code.NOT_ALLOWED, f"uid {self._peer.uid} may not serve a guest of uid {control.peer.uid}"
             )
         taken = partition.vps.settled(vp).worker
+        if isinstance(taken, Worker) and taken.was_never_known_to(self._peer):
+            taken.give_up()
+            taken = None
         if taken is not None:
             raise refusal(Code.VP_TAKEN, f"VP {vp} of partition {partition.name} has pid {taken.peer.pid}")
         worker = Worker(partition, self._wire, self._peer, log.bind(vp=vp), vp, session)

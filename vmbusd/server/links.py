@@ -131,6 +131,13 @@ class Worker(Attached):
         self.partition.worker_detached(self)
         self.leave()
 
+    def give_up(self) -> None:
+        """Nobody ever played this VP over this link."""
+        self._on_vp = False
+        self.peer.close()
+        self.partition.worker_detached(self)
+        self.forget("its welcome never arrived")
+
     def over(self) -> None:
         if self._on_vp:
             self.partition.worker_unlinked(self)

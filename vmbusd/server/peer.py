@@ -35,6 +35,10 @@ class Peer:
         self.start_time = _start_time(self.pid)
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def is_same(self, other: "Peer") -> bool:
+        """Whether both are one process."""
+        return (self.pid, self.uid, self.start_time) == (other.pid, other.uid, other.start_time)
+
     def is_dead(self) -> bool:
         """Whether the process is known to be gone; a look, not a wait."""
         poll = select.poll()

@@ -93,9 +93,16 @@ class Attached(abc.ABC):
             return
         session.post(packet)
         self._pump(session)
-        kept = session.last - session.confirmed
-        if self.linked and session.queued + kept * limits.QUEUE_PACKET_COST > limits.MAX_QUEUE_BYTES:
+        if self.backlog > limits.MAX_QUEUE_BYTES and self.linked:
+            kept = session.last - session.confirmed
             self.overflowed(f"the peer does not confirm: {kept} packets are kept for it")
+
+    @property
+    def backlog(self) -> int:
+        """What the peer has not taken yet, in bytes and the cost of packets."""
+        if (session := self.session) is None:
+            return self.wire.queued if self.wire is not None else 0
+        return session.queued + (session.last - session.confirmed) * limits.QUEUE_PACKET_COST
 
     def _pump(self, session: Session) -> None:
         if (wire := self.wire) is not None:
@@ -161,6 +168,7 @@ class Attached(abc.ABC):
             assert isinstance(body, link.Confirm)
             self.session.take_confirmation(body.received)
             self._pump(self.session)
+            self.drained()
         else:
             self.numbered(header, data)
 
@@ -189,6 +197,10 @@ class Attached(abc.ABC):
 
     def overflowed(self, text: str) -> None:
         self.bye(Code.LIMIT, text)
+
+    @abc.abstractmethod
+    def drained(self) -> None:
+        """The peer has taken something that it was told, or all of it."""
 
     def ended(self, reason: str) -> None:
         wire, self.wire = self.wire, None

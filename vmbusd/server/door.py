@@ -127,6 +127,9 @@ class Newcomer:
     def overflowed(self, text: str) -> None:
         self.refuse(Code.LIMIT, text)
 
+    def drained(self) -> None:
+        """A refusal is all that a newcomer is told, and it waits nowhere here."""
+
     def ended(self, reason: str) -> None:
         del reason
         self._leave()

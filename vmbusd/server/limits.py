@@ -33,6 +33,11 @@ MAX_HOST_LINKS: Final = 64
 """Host links of one partition: with 64 VPs a welcome then carries 5 + 64 + 128 of at most 253 descriptors."""
 MAX_QUEUE_BYTES: Final = 16 << 20
 """Output that may wait for one slow peer: 2047 offers are 0.6 MB, the largest GPADL request is 64 KiB."""
+OUTPUT_HIGH: Final = 2 << 20
+OUTPUT_LOW: Final = 512 << 10
+"""Output to a guest at which it is heard no more, and at which it is heard again: 2047 offers, the longest
+answer there is, fit below the first.
+"""
 QUEUE_PACKET_COST: Final = 256
 """What a queued packet costs besides its bytes, so that many small ones are bounded too."""
 CATCH_UP: Final = 1024

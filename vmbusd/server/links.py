@@ -17,6 +17,7 @@ from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Kind, Role
 from vmbusd.abi.session import WINDOW, Session
 from vmbusd.bus.effects import FillSlot
+from vmbusd.server import limits
 from vmbusd.server.attached import Attached
 from vmbusd.server.objects import SharedObject
 from vmbusd.server.peer import Peer
@@ -43,6 +44,7 @@ class GuestControl(Attached):
         self._hear = partial(partition.bus.guest_message, trusted=partition.spec.trusted)
         self._listening = True
         self._letting_in = False
+        self._is_hearing = True
         self._held: deque[tuple[link.Header, bytes]] = deque()
 
     def handle(self, header: link.Header, data: bytes) -> None:
@@ -87,6 +89,31 @@ class GuestControl(Attached):
             finally:
                 self._letting_in = False
 
+    def transmit(self, packet: bytes) -> None:
+        super().transmit(packet)
+        if self._is_hearing and self.linked and self.backlog > limits.OUTPUT_HIGH:
+            self._judge_output()
+
+    def drained(self) -> None:
+        if not self._is_hearing:
+            self._judge_output()
+
+    def go_on(self) -> None:
+        # The bus may be of before a restart, and wait for a guest that has taken everything since.
+        self._is_hearing = self.backlog > limits.OUTPUT_LOW
+        self._judge_output()
+        super().go_on()
+
+    def _judge_output(self) -> None:
+        """Let a guest that does not take what it is told wait, until it has taken most of it: a flood of
+        questions fills nobody's memory with answers.
+        """
+        if self._is_hearing is (self.backlog > limits.OUTPUT_LOW):
+            self._is_hearing = not self._is_hearing
+            if not self._is_hearing:
+                self.partition.counters["guest output full"] += 1
+            self.partition.guest_output(self._is_hearing)
+
     def lost(self, reason: str) -> None:
         # They were never taken: the guest sends them again.
         self._held.clear()
@@ -130,6 +157,9 @@ class Worker(Attached):
         self.peer.close()
         self.partition.worker_detached(self)
         self.leave()
+
+    def drained(self) -> None:
+        """A worker is told one thing, once."""
 
     def give_up(self) -> None:
         """Nobody ever played this VP over this link."""
@@ -196,6 +226,9 @@ class HostLink(Attached):
         self.partition.feed(
             self, self.partition.bus.host_message, self.number, device_link.Revoke(effect.offer_id)
         )
+
+    def drained(self) -> None:
+        """Whoever asks a host waits for its answer: what it is told is bounded by what the guest may ask."""
 
     def announce(self, granted: list[SharedObject], tail: bytes, to: Attached) -> None:
         """Tell a guest link that this host link exists, with its page and doorbell."""

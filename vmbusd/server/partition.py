@@ -194,6 +194,10 @@ class Partition:
         if self.dead is None:
             self.vps.guest_gone()
 
+    def guest_output(self, ready: bool) -> None:
+        """Whether the guest takes what it is told; while not, nothing of it is heard."""
+        self.feed(None, self.bus.guest_output, ready)
+
     def worker_attached(self, worker: Worker) -> None:
         """A VP gets its worker."""
         self.workers.add(worker)

@@ -106,6 +106,9 @@ class Receiver(Protocol):
     def overflowed(self, text: str) -> None:
         """Too much waits for the peer to read it: the link has to end."""
 
+    def drained(self) -> None:
+        """What had to wait for the peer has left."""
+
     def ended(self, reason: str) -> None:
         """The link is over, called exactly once and last."""
 
@@ -114,8 +117,8 @@ class PacketLink:
     """One end of a SEQPACKET connection: packets in, packets and descriptors out, in order.
 
     What is sent leaves at the end of the turn, except packets with descriptors, which leave at once and take
-    along what was sent before them. Attributes: `open`; `packets_in`, `packets_out`, `descriptors_refused`,
-    counters.
+    along what was sent before them. Attributes: `open`; `queued`, what waits for the peer, in bytes and the
+    cost of packets; `packets_in`, `packets_out`, `descriptors_refused`, counters.
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class PacketLink:
         self._unread: deque[bytes | None] = deque()
         self._said: list[bytes] = []
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
-        self._queued = 0
+        self.queued = 0
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SOCKET_BUFFER)
@@ -259,12 +262,12 @@ class PacketLink:
 
     def _wait(self, packet: bytes, fds: Sequence[int]) -> None:
         if not self._queue:
-            self._loop.add_writer(self._sock, self._writable)
+            self._loop.add_writer(self._sock, self._room)
         self._queue.append((packet, fds))
-        self._queued += len(packet) + limits.QUEUE_PACKET_COST
+        self.queued += len(packet) + limits.QUEUE_PACKET_COST
 
     def _check_queue(self) -> None:
-        if self._queued > limits.MAX_QUEUE_BYTES:
+        if self.queued > limits.MAX_QUEUE_BYTES:
             self.receiver.overflowed(f"the peer does not read: {len(self._queue)} packets wait for it")
 
     def _transmit(self, packet: bytes, fds: Sequence[int]) -> bool:
@@ -280,6 +283,11 @@ class PacketLink:
         self.packets_out += 1
         return True
 
+    def _room(self) -> None:
+        self._writable()
+        if self.open and not self._queue:
+            self.receiver.drained()
+
     def _writable(self) -> None:
         while self._queue:
             waiting = self._queue
@@ -294,7 +302,7 @@ class PacketLink:
                 return
             for _ in range(sent):
                 packet, fds = waiting.popleft()
-                self._queued -= len(packet) + limits.QUEUE_PACKET_COST
+                self.queued -= len(packet) + limits.QUEUE_PACKET_COST
                 for fd in fds:
                     os.close(fd)
         self._loop.remove_writer(self._sock)

@@ -26,6 +26,7 @@ class Heard:
         self.wire = wire
         self.packets: list[bytes] = []
         self.events: list[str] = []
+        self.drains = 0
 
     def packet(self, data: bytes) -> None:
         self.packets.append(data)
@@ -37,6 +38,9 @@ class Heard:
     def overflowed(self, text: str) -> None:
         self.events.append(f"overflowed: {text}")
         self.wire.finish(LAST, "overflowed")
+
+    def drained(self) -> None:
+        self.drains += 1
 
     def ended(self, reason: str) -> None:
         self.events.append(f"ended: {reason}")
@@ -232,6 +236,7 @@ def test_what_a_slow_peer_does_not_take_waits_in_order(scene: Scene) -> None:
     data, (copy,), _, _ = socket.recv_fds(scene.peer, 100, 1)
 
     assert got == [b"%d" % number for number in range(2000)]
+    assert (scene.heard.drains, scene.wire.queued) == (1, 0)
     assert data == b"pipe"
     os.write(copy, b"x")
     assert os.read(reader, 10) == b"x"

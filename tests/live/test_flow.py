@@ -113,7 +113,7 @@ def test_what_a_flood_leaves_behind_is_bounded(running: Daemon) -> None:
 
 
 def test_a_resumable_guest_that_is_held_back_is_still_heard(running: Daemon) -> None:
-    """Its messages wait unconfirmed, a window of them at most, while its confirmations let the output flow."""
+    """Its messages wait unconfirmed, a window at most, while its confirmations let the output flow."""
     with device(running.runtime_dir) as host:
         offer_many(host, OFFERS)
         with attach(Role.GUEST_CONTROL, "a", runtime_dir=running.runtime_dir, resumable=True) as attached:

@@ -28,9 +28,8 @@ from vmbusd.server.journal_file import DamagedJournal, Identity
 JOURNAL: Final = ".journal"
 SNAPSHOT: Final = ".snapshot"
 NEW: Final = ".new"
-JOURNAL_SIZE: Final = 512 << 10
-"""Bytes of a journal file: about 4096 channel messages with their headers, and room for the largest packet of
-a host (128 KiB) beside them."""
+JOURNAL_SIZE: Final = 768 << 10
+"""Bytes of a journal file: about 4096 channel messages with their headers, and `journal_file.MARGIN`."""
 RECORDS: Final = 4096
 """Inputs between two snapshots: some milliseconds to replay, and a snapshot of 2047 channels costs each of
 them a few microseconds."""
@@ -77,7 +76,7 @@ class Journal:
     def due(self) -> bool:
         """Whether it is time for a snapshot: many inputs, or no room for the largest that may come."""
         many = self.number - self.follows >= RECORDS
-        return many or self._end - self._at < journal_file.LARGEST_RECORD or self._is_dead()
+        return many or self._end - self._at < journal_file.MARGIN or self._is_dead()
 
     def _is_dead(self) -> bool:
         """Whether somebody truncated the file under us: what was appended may be nowhere."""

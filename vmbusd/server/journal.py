@@ -198,7 +198,7 @@ def read(directory: int, partition: str) -> Saved:
     """What a daemon before us kept of a partition.
 
     Raises DamagedJournal saying what is wrong and what is lost; FileNotFoundError when there is nothing but
-    the beginning of a first snapshot.
+    the beginning of both.
     """
     snapshot = _content(directory, partition + SNAPSHOT)
     journal = _content(directory, partition + JOURNAL)
@@ -208,12 +208,11 @@ def read(directory: int, partition: str) -> Saved:
         raise DamagedJournal(f"{partition}{JOURNAL}: its snapshot is missing: everything is lost")
     identity, number, state = journal_file.decode_snapshot(partition + SNAPSHOT, snapshot)
     if journal is None:
-        if number:
-            raise DamagedJournal(f"{partition}{JOURNAL}: is missing: everything since input {number} is lost")
-        return Saved(identity, number, state, [])
+        raise DamagedJournal(f"{partition}{JOURNAL}: is missing: everything since input {number} is lost")
     of, follows, bodies = journal_file.decode_journal(partition + JOURNAL, journal)
     if of != identity:
-        raise DamagedJournal(f"{partition}{JOURNAL}: belongs to another snapshot: {of.differs(identity)}")
+        other = of.differs(identity)
+        raise DamagedJournal(f"{partition}{JOURNAL}: is of another snapshot, {other}: everything is lost")
     if follows > number:
         raise DamagedJournal(
             f"{partition}{SNAPSHOT}: ends at input {number}, the journal begins after {follows}: "

@@ -115,7 +115,7 @@ def _check(saved: Saved, name: str) -> PartitionSpec:
     except (msgspec.DecodeError, ValueError) as error:
         raise ProtocolError(f"its specification: {error}") from error
     if it != ours:
-        raise ProtocolError(f"its files are of another: {it.differs(ours)}")
+        raise ProtocolError(f"its files have {it.differs(ours)}")
     return spec
 
 

@@ -7,6 +7,7 @@ relid and generation. `python -m tests.live.restart_storm --kills 500` is the lo
 
 import argparse
 import contextlib
+import json
 import random
 import sys
 import tempfile
@@ -67,6 +68,7 @@ class Scene:
         self.ringer = ringer
         self.daemon: Daemon
         self.cycles = 0
+        self.kills = 0
         self._cycled = [channel for channel in guest.channels if channel.interface == RUNG]
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(len(self._cycled), "cycle")
@@ -136,6 +138,20 @@ class Scene:
             "resumed": self.guest.statistics()["resumed"],
         }
 
+    def describe(self) -> str:
+        """What is to be known when something stands still."""
+        return json.dumps(
+            {
+                "kills": self.kills,
+                "guest": self.guest.statistics(),
+                "daemon": self.ask(requests.Status()),
+                "hosts": [host.process.poll() for host in self.storm.hosts],
+                "log": self.daemon.text()[-8000:].splitlines(),
+            },
+            indent=1,
+            default=str,
+        )
+
     def leave(self) -> None:
         """End the threads, whatever state the scene is in."""
         self._stop.set()
@@ -199,6 +215,7 @@ def kill_often(scene: Scene, kills: int, seed: int = 1) -> list[float]:
             scene.let_cycle()
         time.sleep(draw.choice((0.0, 0.01, 0.05, 0.2)) * draw.random())
         times.append(kill_and_start(scene))
+        scene.kills += 1
         scene.check()
     eventually(scene.all_are_back, "every link is back", PATIENCE)
     return times
@@ -213,8 +230,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vmb-", dir="/tmp") as directory:
         begun = time.monotonic()
         with restart_storm(Path(directory)) as scene:
-            times = sorted(kill_often(scene, options.kills, options.seed))
-            result = scene.judge()
+            try:
+                times = sorted(kill_often(scene, options.kills, options.seed))
+                result = scene.judge()
+            except BaseException:
+                print(scene.describe())
+                raise
         seconds = time.monotonic() - begun
     print(f"{options.kills} kills in {seconds:.0f} s: lost 0, unanswered 0, answered twice 0; {result}")
     print(f"exec to serving: median {times[len(times) // 2] * 1000:.0f} ms, worst {times[-1] * 1000:.0f} ms")

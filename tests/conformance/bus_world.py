@@ -2,8 +2,8 @@
 
 The answers that a daemon's memory gives are given here too: a closed slot's claim (`option manual-claims`
 holds it until `claim_free`) and the mapping of guest pages (`option manual-pages`, until `pages ok`). `save`
-and `restore` do what a restarted daemon does: the inputs up to that point are played into a new bus, whose
-effects, having happened once, are not carried out again.
+and `restore` do what a restarted daemon does: the bytes of the saved bus make a new one, and what the backend
+had under way is begun again. With `RestoringBusWorld` that happens after every input.
 """
 
 from collections import deque
@@ -15,13 +15,14 @@ import msgspec
 from tests.conformance.script import Attributes, Script
 from tests.conformance.world import CannotPlay, World
 from vmbusd.abi.layout import DEFAULT_VPS
-from vmbusd.bus import effects
+from vmbusd.bus import effects, saved
 from vmbusd.bus.bus import Bus
 from vmbusd.bus.effects import Effect
 from vmbusd.bus.options import BusOptions
 
 DEFAULT_PAGES: Final = 16384
 """Pages of guest memory: what a partition has by default."""
+FEW: Final = 64
 OPTION_NAMES: Final = {
     "max-version": "max_version",
     "cap": "max_version",
@@ -36,8 +37,6 @@ OPTION_NAMES: Final = {
 }
 """Options of a script that are options of the bus."""
 
-Input = tuple[str, tuple[object, ...], dict[str, object]]
-
 
 def bus_options(options: dict[str, object]) -> BusOptions:
     """The bus options that a script names."""
@@ -50,9 +49,13 @@ class BusWorld(World):
 
     def __init__(self, script: Script) -> None:
         super().__init__(script)
+        self._options = bus_options(script.options)
+        vps, pages = script.options.get("vps", DEFAULT_VPS), script.options.get("pages", DEFAULT_PAGES)
+        assert isinstance(vps, int)
+        assert isinstance(pages, int)
+        self._vps, self._ram_pages = vps, pages
         self._bus = self._new()
-        self._log: list[Input] = []
-        self._saved = 0
+        self._saved: bytes | None = None
         self._refused = 0
         self._now = 0.0
         self._claims: dict[int, int] = {}
@@ -60,11 +63,13 @@ class BusWorld(World):
         self._waiting: deque[Callable[[], list[Effect]]] = deque()
 
     def _new(self) -> Bus:
-        options = self.script.options
-        vps, pages = options.get("vps", DEFAULT_VPS), options.get("pages", DEFAULT_PAGES)
-        assert isinstance(vps, int)
-        assert isinstance(pages, int)
-        return Bus(vps=vps, ram_pages=pages, options=bus_options(options))
+        return Bus(vps=self._vps, ram_pages=self._ram_pages, options=self._options)
+
+    def _restored(self, data: bytes) -> Bus:
+        bus = Bus.restore(saved.decode(data), vps=self._vps, ram_pages=self._ram_pages, options=self._options)
+        if saved.encode(bus.save()) != data:
+            raise AssertionError("a restored bus is saved as something else")
+        return bus
 
     def _input(self, name: str, *arguments: object, **named: object) -> None:
         """One input; what it leads to by itself follows before the next."""
@@ -74,7 +79,6 @@ class BusWorld(World):
                 self._carry_out(effect)
 
     def _call(self, name: str, arguments: tuple[object, ...], named: dict[str, object]) -> list[Effect]:
-        self._log.append((name, arguments, named))
         method: Callable[..., list[Effect]] = getattr(self._bus, name)
         return method(*arguments, **named)
 
@@ -86,11 +90,9 @@ class BusWorld(World):
                 self.put("H", host, message)
             case effects.Refused():
                 self._refused += 1
-            case effects.CloseSlot(flag=flag, generation=generation):
+            case effects.CloseSlot():
                 self.put("B", 0, effect)
-                self._claims[flag] = generation
-                if not self.script.options.get("manual-claims"):
-                    self._waiting.append(lambda: self._free(flag))
+                self._watch(effect)
             case effects.ModifyPages(ticket=ticket):
                 self.put("B", 0, effect)
                 self._pages.append(ticket)
@@ -98,6 +100,11 @@ class BusWorld(World):
                     self._waiting.append(lambda: self._mapped(ticket, True))
             case _:
                 self.put("B", 0, effect)
+
+    def _watch(self, close: effects.CloseSlot) -> None:
+        self._claims[close.flag] = close.generation
+        if not self.script.options.get("manual-claims"):
+            self._waiting.append(lambda: self._free(close.flag))
 
     def _free(self, flag: int) -> list[Effect]:
         return self._call("claim_free", (flag, self._claims.pop(flag)), {})
@@ -139,7 +146,7 @@ class BusWorld(World):
         elif name in ("guest_ready", "guest_blocked"):
             self._input("guest_output", name == "guest_ready")
         elif name == "save":
-            self._saved = len(self._log)
+            self._saved = saved.encode(self._bus.save())
         elif name == "restore":
             self._restore()
         elif name not in ("guest_attach", "host_attach"):
@@ -157,10 +164,16 @@ class BusWorld(World):
                 self._carry_out(effect)
 
     def _restore(self) -> None:
-        self._log = self._log[: self._saved]
-        self._bus = self._new()
-        for name, arguments, named in self._log:
-            getattr(self._bus, name)(*arguments, **named)
+        """A new daemon; without a `save` before, one that knows nothing."""
+        self._bus = self._new() if self._saved is None else self._restored(self._saved)
+        picture = self._bus.picture()
+        self._claims.clear()
+        self._pages.clear()
+        for close in picture.closing:
+            self._watch(close)
+        if picture.modifying is not None:
+            self._carry_out(picture.modifying)
+        self._flush()
 
     def advance(self, milliseconds: int) -> None:
         self._now += milliseconds / 1000
@@ -193,3 +206,13 @@ class BusWorld(World):
             inspected = getattr(bus, name)
             return int(inspected) if isinstance(inspected, bool) else inspected
         return statistics[name]
+
+
+class RestoringBusWorld(BusWorld):
+    """A daemon that is restarted after every input, while it has few channels."""
+
+    def _call(self, name: str, arguments: tuple[object, ...], named: dict[str, object]) -> list[Effect]:
+        done = super()._call(name, arguments, named)
+        if self._bus.statistics().channels <= FEW:
+            self._bus = self._restored(saved.encode(self._bus.save()))
+        return done

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import coverage, reader
+from tests.conformance.bus_world import RestoringBusWorld
 from tests.conformance.live_world import Daemons, why_not_live
+from tests.conformance.player import Player
 from tests.conformance.run import SCRIPTS, play_live, play_on_bus, scripts_below
 from tests.conformance.script import Failure, Wrong
 
@@ -26,6 +28,15 @@ def named(path: Path) -> str:
 def test_the_bus_does_what_the_script_says(path: Path) -> None:
     """Each script holds on the sans-IO bus, or on a guest's client."""
     play_on_bus(reader.read(path))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=named)
+def test_a_bus_restored_at_every_input_does_the_same(path: Path) -> None:
+    """Each script holds for a daemon that is saved and restored after every input (cases 201, 207-210)."""
+    played = reader.read(path)
+    if played.side != "guest" and played.only != "live":
+        with RestoringBusWorld(played) as world:
+            Player(played, world).play()
 
 
 @pytest.mark.live

@@ -22,7 +22,7 @@ CORPUS = HERE / "corpus"
 SECONDS = 20
 TIMEOUT = 10
 """Seconds that one input may take."""
-MAX_LENGTH = {"wire": 256, "gpadl": 4096, "decoders": 8192, "bus": 1024}
+MAX_LENGTH = {"wire": 256, "gpadl": 4096, "decoders": 8192, "bus": 1024, "saved": 1024}
 """Bytes of an input: as much as the target can make something of."""
 LINES_SHOWN = 40
 

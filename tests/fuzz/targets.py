@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from tests.fuzz.draw import Draw
-from tests.fuzz.world import VERSIONS, World
+from tests.fuzz.mutate import changed
+from tests.fuzz.world import RAM_PAGES, VERSIONS, VPS, World
 from vmbusd.abi import (
     dev_ic,
     dev_ic_bodies,
@@ -27,8 +28,13 @@ from vmbusd.abi import (
 )
 from vmbusd.abi.dev_ic import IcHeader
 from vmbusd.abi.errors import ProtocolError
+from vmbusd.bus import saved
+from vmbusd.bus.bus import Bus
+from vmbusd.bus.saved import SavedError
 
 ALL_FEATURES: Final = 0xFF
+SAVED_AFTER: Final = 64
+"""Steps of a bus before it is saved, fewer than this."""
 
 
 def wire_messages(data: bytes) -> None:
@@ -163,10 +169,39 @@ def bus(data: bytes) -> None:
     world.serve_a_good_guest()
 
 
+def saved_states(data: bytes) -> None:
+    """Any change of a saved bus is refused, or makes a bus as good as any: it never raises, and it comes to
+    rest; a change of the bytes alone is always refused."""
+    draw = Draw(data)
+    world = World(draw)
+    for _ in range(draw.byte() % SAVED_AFTER):
+        world.step(draw)
+    before = saved.encode(world.bus.save())
+    torn = bytearray(before)
+    torn[int.from_bytes(draw.take(2), "little") % len(torn)] ^= 1 << draw.byte() % 8
+    for wrong in (bytes(torn), before[: draw.byte() * len(before) // 256]):
+        try:
+            saved.decode(wrong)
+        except SavedError:
+            continue
+        raise AssertionError("bytes that nobody wrote were read")
+    try:
+        state = saved.decode(changed(saved.decode(before), draw))
+        bus = Bus.restore(state, vps=VPS, ram_pages=RAM_PAGES, options=world.options)
+    except SavedError:
+        return
+    world.adopt(bus, state)
+    while draw.more:
+        world.step(draw)
+    world.settle()
+    world.serve_a_good_guest()
+
+
 Target = Callable[[bytes], None]
 TARGETS: Final[dict[str, Target]] = {
     "wire": wire_messages,
     "gpadl": gpadl_ranges,
     "decoders": decoders,
     "bus": bus,
+    "saved": saved_states,
 }

@@ -24,6 +24,7 @@ from vmbusd.bus.effects import (
 )
 from vmbusd.bus.options import VERSIONS as SPOKEN
 from vmbusd.bus.options import BusOptions
+from vmbusd.bus.saved import SavedBus
 
 VERSIONS: Final = (*SPOKEN, wire.NOT_CONNECTED)
 VPS: Final = 3
@@ -53,7 +54,8 @@ class World:
     """One bus and what its peers know."""
 
     def __init__(self, draw: Draw) -> None:
-        self.bus = Bus(vps=VPS, ram_pages=RAM_PAGES, options=draw.choice(OPTIONS))
+        self.options = draw.choice(OPTIONS)
+        self.bus = Bus(vps=VPS, ram_pages=RAM_PAGES, options=self.options)
         self.asked: list[tuple[int, device_link.ToHost]] = []
         self.watched: dict[int, int] = {}
         self.tickets: list[int] = []
@@ -177,6 +179,20 @@ class World:
         else:
             self.now += choice / 16
             self.do(self.bus.tick(self.now))
+
+    def adopt(self, bus: Bus, state: SavedBus) -> None:
+        """Go on with a bus made of a saved state, which may be another one than the bus so far."""
+        picture = bus.picture()
+        self.bus = bus
+        self.watched = {close.flag: close.generation for close in picture.closing}
+        self.tickets = [picture.modifying.ticket] if picture.modifying else []
+        self.linked |= {channel.host for channel in state.channels if channel.host >= 0}
+        if state.sockets.provider is not None:
+            self.linked.add(state.sockets.provider)
+        self.ghosts |= {host for host, _ in state.ghosts}
+        self.offline = {vp for vp, _ in state.stand_ins}
+        self.backlog = len(state.waiting) + len(state.outbox.held)
+        self.now = state.sockets.now
 
     def settle(self) -> None:
         """Everybody does what they owe, then everybody leaves: nothing may be left."""

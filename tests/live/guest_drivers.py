@@ -9,6 +9,7 @@ from guest_client import Channel, Driver
 
 COUNTED = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a01")
 PINNED = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a02")
+RUNG = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a03")
 SEEN = struct.Struct("<QQ")
 """At the start of a channel's state: callbacks so far, and the process that ran the last one."""
 
@@ -68,3 +69,15 @@ class CannotBeMade(Counter):
             self.config = "there"
         elif config == "there":
             raise RuntimeError("not in this process")
+
+
+class Rung(Driver):
+    """Leaves open and close to the test, and says in the channel's state that its device has signalled."""
+
+    interface = RUNG
+
+    def probe(self, channel: Channel) -> None:
+        """Not opened here."""
+
+    def on_interrupt(self, channel: Channel) -> None:
+        channel.state[0] = 1

@@ -86,30 +86,52 @@ def test_two_daemons_live_side_by_side(runtime_dir: Path) -> None:
         assert len(first.objects()) == 9
 
 
-@pytest.mark.parametrize("same_directory", [True, False])
-def test_one_start_after_kill_removes_everything(runtime_dir: Path, same_directory: bool) -> None:
-    """kill -9 of a daemon leaves objects; the next start of this user removes them (case 178)."""
+def test_one_start_after_kill_removes_everything(runtime_dir: Path) -> None:
+    """kill -9 of a daemon leaves objects; a start of this user elsewhere removes them (case 178)."""
     with open_directory() as other:
         killed = Daemon(runtime_dir, "--partition", "a").wait_ready()
         left = killed.objects()
         killed.kill()
         assert left == killed.objects()
 
-        with daemon(runtime_dir if same_directory else other, "--partition", "b") as running:
+        with daemon(other, "--partition", "b") as running:
             eventually(lambda: not set(left) & set(os.listdir("/dev/shm")), "the dead set is removed")
 
             assert running.status("b")["state"] == "running"
+        # Here there is a journal and nothing that it tells of any more: a clean start.
+        with daemon(runtime_dir, "--partition", "a") as again:
+            assert "partition cannot be resumed" in again.text()
+            assert again.status("a")["state"] == "running"
         killed.close()
 
 
+def test_one_start_after_kill_goes_on_with_everything(runtime_dir: Path) -> None:
+    """In the directory of a killed daemon its partitions go on, also one that nobody names any more; an
+    orderly stop then leaves nothing (case 178)."""
+    killed = Daemon(runtime_dir, "--partition", "a").wait_ready()
+    killed.ask(requests.PartitionAdd("added", 3, "1M"))
+    left = killed.objects()
+    killed.kill()
+
+    with daemon(runtime_dir, "--partition", "b") as running:
+        assert set(left) < set(running.objects())
+        assert running.status("added")["vps"] == 3
+        for name in "a", "b", "added":
+            assert running.status(name)["state"] == "running"
+    assert not set(left) & set(os.listdir("/dev/shm"))
+    killed.close()
+
+
 def test_what_a_living_peer_holds_is_never_reclaimed(runtime_dir: Path) -> None:
-    """While a guest of the killed daemon lives its set stays, under its old name; later it goes."""
+    """While a guest of the killed daemon lives and nobody can go on with its set, that stays, and a
+    partition of its name gets another; later it goes."""
     killed = Daemon(runtime_dir, "--partition", "a").wait_ready()
     left = killed.objects()
     with attach(Role.GUEST_CONTROL, "a", runtime_dir=runtime_dir) as survivor:
         killed.kill()
         with pytest.raises(LinkLost):
             survivor.receive()
+        (runtime_dir / "a.journal").write_bytes(b"damaged")
 
         with daemon(runtime_dir, "--partition", "a") as second:
             assert set(left) <= set(os.listdir("/dev/shm"))

@@ -10,7 +10,7 @@ data. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's `v
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,8 +21,8 @@ from vmbusd.bus.channels import Channel, ChannelView
 from vmbusd.bus.connection import Connection
 from vmbusd.bus.effects import Effect, Refused
 from vmbusd.bus.gpadls import Gpadls
-from vmbusd.bus.guest_messages import GuestMessages
-from vmbusd.bus.judging import judge
+from vmbusd.bus.guest_messages import MAX_WAITING, GuestMessages
+from vmbusd.bus.judging import check_same, judge
 from vmbusd.bus.lifecycle import Lifecycle
 from vmbusd.bus.offering import prepare
 from vmbusd.bus.offers import Offers, is_socket
@@ -35,9 +35,6 @@ from vmbusd.bus.saved import SavedBus
 from vmbusd.bus.saving import Parts
 from vmbusd.bus.sockets import HOST_WAITS, Sockets
 from vmbusd.bus.targets import Targets
-
-MAX_WAITING: Final = 64
-"""Guest messages that may wait while `Bus.accepting` is False; their reader must stop before (case 311)."""
 
 
 class BusStatistics(msgspec.Struct, frozen=True):
@@ -110,6 +107,7 @@ class Bus:
         bus = cls(vps=vps, ram_pages=ram_pages, options=options)
         judge(saved, vps, ram_pages, options or BusOptions())
         restoring.restore(saved, bus._parts)
+        check_same(saved, bus.save())
         return bus
 
     def picture(self) -> Picture:

@@ -174,6 +174,8 @@ class Channel:
     """Host links that are done with the channel while their processes may still be signalling it."""
     reserved: tuple[int, int] | None = None
     """VP and SINT of who opened, or now closes, the channel as reserved."""
+    reserved_in: tuple[int, int] | None = None
+    """Version and features of the connection in which it was: it outlives that."""
     abandoned: bool = False
     """The bus was reset while the device owed its answer to open: that answer counts for nothing."""
     withdrawn: bool = False

@@ -17,6 +17,8 @@ from vmbusd.bus.opening import open_request
 from vmbusd.bus.refusal import Kind, Refusal
 from vmbusd.bus.saving import Parts
 
+MAX_WAITING: Final = 64
+"""Guest messages that may wait while `Bus.accepting` is False; their reader must stop before (case 311)."""
 _PAUSED_HEARS: Final = (messages.Resume, messages.Unload, *get_args(Contact))
 
 

@@ -133,9 +133,8 @@ def response(plan: Plan, state: ConnectionState) -> Response:
     return messages.VersionResponse2(1, state, word, plan.features)
 
 
-def _features(contact: Contact, options: BusOptions, *, trusted: bool) -> int:
-    if contact.vmbus_version_requested < wire.V6_0 or isinstance(contact, messages.InitiateContactOld):
-        return 0
+def supported_features(options: BusOptions, *, trusted: bool) -> int:
+    """The feature flags that a guest at 6.0 is granted when it asks."""
     supported = ALWAYS_SUPPORTED
     if trusted:
         supported |= Feature.CONFIDENTIAL_CHANNELS
@@ -143,7 +142,13 @@ def _features(contact: Contact, options: BusOptions, *, trusted: bool) -> int:
         supported |= Feature.SERVER_MONITOR_PAGES
     if options.gpa_pinning:
         supported |= Feature.GPA_PINNING
-    return contact.feature_flags & int(supported)
+    return int(supported)
+
+
+def _features(contact: Contact, options: BusOptions, *, trusted: bool) -> int:
+    if contact.vmbus_version_requested < wire.V6_0 or isinstance(contact, messages.InitiateContactOld):
+        return 0
+    return contact.feature_flags & supported_features(options, trusted=trusted)
 
 
 def _needs_interrupt_page(contact: Contact) -> bool:

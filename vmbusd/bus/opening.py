@@ -242,8 +242,10 @@ class Opening(abc.ABC):
     def _keep(self, channel: Channel, reserved: tuple[int, int] | None) -> None:
         channel.reserved = reserved
         if reserved is None:
+            channel.reserved_in = None
             self.kept.discard(channel)
         else:
+            channel.reserved_in = self._targets.version, self.features
             self.kept.add(channel)
 
     def _ask_close(self, channel: Channel) -> None:

@@ -14,7 +14,8 @@ from vmbusd.bus.channels import Channel
 from vmbusd.bus.connection import ConnectionState, Current, Waiting
 from vmbusd.bus.effects import FillSlot, SendToGuest
 from vmbusd.bus.gpadls import Gpadl, Gpadls
-from vmbusd.bus.judging import contact_in, socket_request_in
+from vmbusd.bus.judging import socket_request_in
+from vmbusd.bus.judging_connection import contact_in
 from vmbusd.bus.saved import SavedBus, SavedChannel, SavedConnection, SavedGpadl
 from vmbusd.bus.saving import PLAIN, Parts
 
@@ -74,7 +75,8 @@ def _connection(saved: SavedConnection, parts: Parts) -> None:
         unload_asked=saved.unload_asked,
         contact=Waiting(contact_in(saved.contact.data), saved.contact.trusted) if saved.contact else None,
     )
-    connection.ticket, connection.resets, connection.capped = saved.ticket, saved.resets, saved.capped
+    connection.ticket, connection.resets = saved.ticket, saved.resets
+    connection.capped |= saved.capped  # a cap that this daemon begins with holds at once
     connection.speak(saved.spoken, saved.spoken_features)
     lifecycle.connected, lifecycle.offering = connected, connected and saved.offers_sent
     lifecycle.monitors.active = saved.pages.child_to_parent != 0

@@ -7,9 +7,11 @@ any other change is a new FORMAT. The bytes carry a checksum: a state is read ex
 Source: DESIGN section 4, cases 200-217; the model is OpenVMM's `vmbus_server/src/channels/saved_state.rs`.
 """
 
+import re
 import struct
 import zlib
-from typing import Annotated, Final
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -101,6 +103,7 @@ class SavedChannel(_Saved, frozen=True):
     claim: U31
     device_open: bool
     reserved: tuple[U8, U8] | None
+    reserved_in: tuple[U32, U32] | None
     abandoned: bool
     withdrawn: bool
     socket: bool
@@ -190,29 +193,65 @@ class SavedBus(_Saved, frozen=True):
     waiting: tuple[tuple[bytes, U32, bool], ...] = ()
 
 
+_STEP: Final = re.compile(r"\[\d+\]|\.\w+")
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(SavedBus)
 
 
+HEADER_SIZE: Final = _HEADER.size
+
+
 def encode(saved: SavedBus) -> bytes:
     """The bytes of a saved bus."""
-    body = _ENCODER.encode(saved)
+    return frame(_ENCODER.encode(saved))
+
+
+def frame(body: bytes) -> bytes:
+    """The bytes of a saved bus whose content is `body`, header before it."""
     return _HEADER.pack(MAGIC, FORMAT, zlib.crc32(body)) + body
 
 
 def decode(data: bytes) -> SavedBus:
     """The saved bus in `data`. Raises SavedError for bytes that are not exactly what `encode` made, for
     another format, and for a value out of its range."""
-    if len(data) < _HEADER.size or data[: len(MAGIC)] != MAGIC:
+    if len(data) < HEADER_SIZE or data[: len(MAGIC)] != MAGIC:
         raise SavedError("", f"{len(data)} bytes that do not begin as one")
     _, written, checksum = _HEADER.unpack_from(data)
     if written != FORMAT:
         raise SavedError("", f"it has format {written}, this daemon reads format {FORMAT}")
-    body = memoryview(data)[_HEADER.size :]
+    body = memoryview(data)[HEADER_SIZE:]
     if zlib.crc32(body) != checksum:
         raise SavedError("", f"its {len(body)} bytes are not those that were written")
     try:
         return _DECODER.decode(body)
     except msgspec.DecodeError as error:
         text, _, path = str(error).partition(" - at `$")
-        raise SavedError(path.strip("`."), text) from error
+        raise SavedError(_in_words(path.strip("`")), text) from error
+
+
+def _in_words(path: str) -> str:
+    """A path into the arrays, as `[4][0][3]`, by the names of the fields: `channels[0].relid`."""
+    at: Any = SavedBus
+    words = ""
+    for step in _STEP.findall(path):
+        if isinstance(at, type) and issubclass(at, _Saved) and step[0] == "[":
+            name = at.__struct_fields__[int(step[1:-1])]
+            words += f".{name}"
+            at = next((kind for kind in _kinds(get_type_hints(at)[name]) if kind), None)
+        else:
+            words += step
+            at = next((kind for kind in _kinds(at) if kind is not at), None)
+    return words.lstrip(".")
+
+
+def _kinds(hint: Any) -> Iterator[Any]:
+    """What a hint is made of that has fields of its own, the outermost array first."""
+    if isinstance(hint, type) and issubclass(hint, _Saved):
+        yield hint
+    elif get_origin(hint) is tuple:
+        yield hint
+        for inner in get_args(hint):
+            yield from _kinds(inner)
+    else:
+        for inner in get_args(hint):
+            yield from _kinds(inner)

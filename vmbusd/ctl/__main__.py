@@ -1,4 +1,4 @@
-"""The command `vmbusctl`: status, channels, table, partition add and remove."""
+"""The command `vmbusctl`: status, channels, table, reexec, partition add and remove."""
 
 import argparse
 import json
@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, parents=[common], help=purpose)
         command.add_argument("partition", metavar="PARTITION")
+    commands.add_parser(
+        "reexec", parents=[common], help="run the daemon's program anew in its place; nothing is stopped"
+    )
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[common], help="make a partition")
@@ -60,6 +63,8 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
         return requests.Channels(arguments.partition)
     if arguments.command == "table":
         return requests.Table(arguments.partition)
+    if arguments.command == "reexec":
+        return requests.Reexec()
     if arguments.action == "remove":
         return requests.PartitionRemove(arguments.partition)
     name, spec = config.parse_partition(arguments.partition)
@@ -72,6 +77,9 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         return
     if arguments.command == "partition":
         print(f"partition {arguments.partition.partition(':')[0]}: {'made' if result else 'removed'}")
+        return
+    if arguments.command == "reexec":
+        print(f"vmbusd (pid {result['pid']}) runs anew")
         return
     from rich.console import Console
 

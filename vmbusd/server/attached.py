@@ -142,6 +142,8 @@ class Attached(abc.ABC):
             self.process_died()
 
     def packet(self, data: bytes) -> None:
+        # Here nothing is half done: not this packet, and none of what the last one led to.
+        self.partition.keeper.settle()
         try:
             header = link.decode_header(data)
         except ProtocolError as error:
@@ -257,6 +259,7 @@ class Attached(abc.ABC):
         self.wire = wire
         self.resumed += 1
         self.partition.tokens.issue(self, shown)
+        self.partition.link_renewed(self, shown)
 
     def go_on(self) -> None:
         """The welcome is out: send again what the peer lacks."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vmbusd.abi import device_link, gpadl, layout, link
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Object
-from vmbusd.abi.messages import UNSUCCESSFUL
 from vmbusd.abi.native import TableWriter
 from vmbusd.bus import effects
+from vmbusd.server import inputs
 from vmbusd.server.attached import Attached
+from vmbusd.server.objects import ObjectSet
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition
@@ -68,30 +69,38 @@ class Carrier:
         message = effect.message
         if isinstance(message, device_link.Gpadl):
             try:
-                self._reserve_pages(message)
+                reserve_pages(self._partition.objects, message)
             except ResourceError as error:
                 host.refuse("no memory", str(error))
-                answer = device_link.GpadlAccepted(message.offer_id, message.gpadl, UNSUCCESSFUL)
-                self._partition.feed(host, self._partition.bus.host_message, effect.host, answer)
+                self._partition.answer_for(host, message.offer_id, message.gpadl)
                 return
         host.tell(message)
 
-    def _reserve_pages(self, message: device_link.Gpadl) -> None:
-        ranges = gpadl.decode_ranges(message.ranges, message.range_count)
-        for first, count in runs({pfn for one in ranges for pfn in one.pfns}):
-            self._partition.objects.reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
-
     def _fill_slot(self, effect: effects.FillSlot) -> None:
+        self.reserve_block(effect)
+        self._partition.memory.fill(effect)
+
+    def reserve_block(self, effect: effects.FillSlot) -> None:
+        """Memory for the block of a channel; where there is none its offer is taken back. Done twice it is
+        done once."""
         try:
             self._partition.objects.reserve_block(effect.flag)
         except ResourceError as error:
             if (host := self._partition.hosts.get(effect.host)) is not None:
-                host.take_back(effect, str(error))
-        self._partition.memory.fill(effect)
+                host.refuse("no memory", str(error))
+                self._partition.feed(host, inputs.TakenBack(effect.host, effect.offer_id))
 
     def _close_slot(self, effect: effects.CloseSlot) -> None:
         self._partition.memory.table.close(effect.flag)
         self._partition.closing.add(effect.flag, effect.generation)
+
+
+def reserve_pages(objects: ObjectSet, message: device_link.Gpadl) -> None:
+    """Reserve the pages of a GPADL, before a host hears of it. Raises ResourceError. Done twice it is done
+    once."""
+    ranges = gpadl.decode_ranges(message.ranges, message.range_count)
+    for first, count in runs({pfn for one in ranges for pfn in one.pfns}):
+        objects.reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
 
 
 def runs(numbers: set[int]) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,18 +21,21 @@ from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
-from vmbusd.server import limits, log, requests, status
+from vmbusd.server import journal, limits, log, reexec, requests, starting, status
 from vmbusd.server.admin import AdminLink, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
 from vmbusd.server.notify import Notifier
 from vmbusd.server.partition import Partition
 from vmbusd.server.reclaim import Reclaimed, reclaim
+from vmbusd.server.reexec import HandedOver
 from vmbusd.server.requests import Answer, Error, Request
 from vmbusd.server.runtime import Runtime
 from vmbusd.server.sockets import Listener, bind, close_politely
+from vmbusd.server.starting import CannotResumeError
 
 STOPPING: Final = "vmbusd is stopping"
+NOTHING: Final = HandedOver()
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends the daemon in order. A terminal that is closed is as good as Ctrl-C."""
 
@@ -45,8 +49,14 @@ class Daemon:
         config: Config,
         runtime: Runtime,
         notifier: Notifier | None = None,
+        handed_over: HandedOver = NOTHING,
+        again: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make everything and begin to listen. Raises ResourceError or UsageError; nothing is left then."""
+        """Go on where a daemon before us stopped, make the rest, and begin to listen; `again` is called when
+        this process is to become a new daemon.
+
+        Raises ResourceError or UsageError; what we made is removed then, what another began stays as it was.
+        """
         self.notifier = notifier
         self.loop = loop
         self.config = config
@@ -54,6 +64,7 @@ class Daemon:
         self.log = log.get()
         self.partitions: dict[str, Partition] = {}
         self.door = Door(loop, self.partitions, self.log, config.runtime.grace)
+        self._resumed: list[str] = []
         self._admins: set[AdminLink] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listeners: list[tuple[str, Listener]] = []
@@ -65,13 +76,24 @@ class Daemon:
             requests.Table: lambda r: {"slots": status.table_view(self._partition(r.partition))},
             requests.PartitionAdd: self._add_requested,
             requests.PartitionRemove: self._remove_requested,
+            requests.Reexec: self._reexec_requested,
         }
+        self._again = again
+        self._handed_over = handed_over
         try:
+            self._resume()
             self._reclaim()
             for name, spec in config.partitions.items():
-                self.add_partition(name, spec)
+                if name not in self.partitions:
+                    self.add_partition(name, spec)
+                elif self.partitions[name].spec != spec:
+                    text = "it goes on as it was; what the configuration says now counts after a stop"
+                    self.partitions[name].warnings.append(text)
+                    self.log.warning("configuration changed", partition=name, reason=text)
             self._listen()
         except BaseException:
+            for name in self._resumed:
+                self.partitions.pop(name).leave()
             self.stop()
             raise
         self._every(limits.OBJECT_CHECK_INTERVAL, "objects", self._check_objects)
@@ -79,9 +101,25 @@ class Daemon:
 
     # -- start ---------------------------------------------------------------------------------------------
 
+    def _resume(self) -> None:
+        """Every partition that a daemon before us kept, before its objects could look abandoned."""
+        directory = self.runtime.fd
+        for name in journal.partitions(directory):
+            try:
+                made = starting.resume(self.loop, name, directory=directory, door=self.door, log=self.log)
+            except CannotResumeError as error:
+                self.log.error("partition cannot be resumed", partition=name, reason=str(error))
+                journal.remove(directory, name)
+            else:
+                self.partitions[name] = made
+                self._resumed.append(name)
+
     def _reclaim(self) -> None:
         report = reclaim(self.runtime.instance)
-        if any(instance == self.runtime.instance for instance, _ in report.living):
+        if any(
+            instance == self.runtime.instance and name not in self.partitions
+            for instance, name in report.living
+        ):
             old = self.runtime.instance
             self.log.warning(
                 "peers of the last daemon still live", left=old, instance=self.runtime.renew_instance()
@@ -118,8 +156,11 @@ class Daemon:
         spec: SocketSpec,
         accepted: Callable[[socket.socket, bool], None],
     ) -> None:
-        self.runtime.remove_socket(name)
-        sock = bind(self.runtime.path / name, kind, spec.mode, spec.group)
+        path = self.runtime.path / name
+        sock = self._handed_over.socket(name, str(path))
+        if sock is None:
+            self.runtime.remove_socket(name)
+            sock = bind(path, kind, spec.mode, spec.group)
         self._listeners.append((name, Listener(self.loop, sock, accepted)))
 
     def _every(self, seconds: float, name: str, call: Callable[[], None]) -> None:
@@ -132,6 +173,7 @@ class Daemon:
     def _check_objects(self) -> None:
         for partition in list(self.partitions.values()):
             partition.check_objects()
+            partition.keeper.settle()
 
     # -- partitions ----------------------------------------------------------------------------------------
 
@@ -143,7 +185,14 @@ class Daemon:
             raise UsageError(f"partition {name} exists already")
         if len(self.partitions) >= limits.MAX_PARTITIONS:
             raise UsageError(f"{limits.MAX_PARTITIONS} partitions are the most")
-        partition = Partition(self.loop, name, spec, instance=self.runtime.instance, log=self.log)
+        partition = starting.make(
+            self.loop,
+            name,
+            spec,
+            instance=self.runtime.instance,
+            directory=self.runtime.fd,
+            log=self.log,
+        )
         self.partitions[name] = partition
         self.log.info("partition added", partition=name, vps=spec.vps, ram_size=spec.ram_bytes())
         return partition
@@ -197,6 +246,21 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(connected)
 
+    def _reexec_requested(self, _request: requests.Reexec) -> dict[str, object]:
+        # The answer leaves with this turn, and so does what this turn has to say to the links.
+        self.loop.call_soon(self.loop.call_soon, self._again)
+        return {"pid": os.getpid()}
+
+    def become(self) -> None:
+        """Become a new daemon that goes on with everything. Raises ResourceError when that cannot be, and
+        this one goes on."""
+        for partition in self.partitions.values():
+            partition.keeper.settle(now=True)
+        try:
+            reexec.become(self.runtime.lock, {name: each.fileno() for name, each in self._listeners})
+        except OSError as error:
+            raise ResourceError(f"cannot run {sys.executable} again: {error.strerror}") from error
+
     def _act(self, request: Request) -> dict[str, object]:
         return self._acts[type(request)](request)
 
@@ -244,11 +308,12 @@ class Daemon:
         self.runtime.close()
 
 
-async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
+async def _serve(config: Config, runtime: Runtime, notifier: Notifier, handed_over: HandedOver) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    # What is to be done next: True to end, False to become a new daemon.
+    orders: asyncio.Queue[bool] = asyncio.Queue()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, orders.put_nowait, True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logger = log.get()
 
@@ -256,15 +321,32 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
         logger.error("internal error", message=context.get("message"), exc_info=context.get("exception"))
 
     loop.set_exception_handler(fault)
-    daemon = Daemon(loop, config, runtime, notifier)
+    daemon = Daemon(loop, config, runtime, notifier, handed_over, lambda: orders.put_nowait(False))
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
-        await stop.wait()
+        while not await orders.get():
+            await _become(daemon, orders)
         logger.info("stopping")
     finally:
         # For good: whoever asks once more gets what he asked for already.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         daemon.stop()
+
+
+async def _become(daemon: Daemon, orders: "asyncio.Queue[bool]") -> None:
+    """Make the daemon a new one; returns when that failed, or when it is to stop instead."""
+    # A stop that is asked for from now on waits for the new daemon; one that came before counts here.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        if orders.empty():
+            daemon.log.info("reexec")
+            daemon.become()
+    except ResourceError as error:
+        daemon.log.error("reexec", reason=str(error))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def run(config: Config) -> None:
@@ -277,8 +359,9 @@ def run(config: Config) -> None:
     # From the first file that we make on, until the loop can take them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode)
-        uvloop.run(_serve(config, runtime, notifier))
+        given = reexec.handed_over()
+        runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode, given)
+        uvloop.run(_serve(config, runtime, notifier, given))
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise

@@ -130,10 +130,12 @@ class LinkMade(msgspec.Struct, frozen=True, tag=13, array_like=True):
 
 
 class LinkRenewed(msgspec.Struct, frozen=True, tag=14, array_like=True):
-    """A link has a new token; the one before is good until something was heard from it."""
+    """A link came back with the token `shown`, which stays good until something was heard over the new
+    socket, and has the new one `token`."""
 
     role: Role
     number: int
+    shown: bytes
     token: bytes
 
 

@@ -28,9 +28,8 @@ from vmbusd.server.journal_file import DamagedJournal, Identity
 JOURNAL: Final = ".journal"
 SNAPSHOT: Final = ".snapshot"
 NEW: Final = ".new"
-JOURNAL_SIZE: Final = 512 << 10
-"""Bytes of a journal file: about 4096 channel messages with their headers, and room for the largest packet of
-a host (128 KiB) beside them."""
+JOURNAL_SIZE: Final = 768 << 10
+"""Bytes of a journal file: about 4096 channel messages with their headers, and `journal_file.MARGIN`."""
 RECORDS: Final = 4096
 """Inputs between two snapshots: some milliseconds to replay, and a snapshot of 2047 channels costs each of
 them a few microseconds."""
@@ -77,7 +76,7 @@ class Journal:
     def due(self) -> bool:
         """Whether it is time for a snapshot: many inputs, or no room for the largest that may come."""
         many = self.number - self.follows >= RECORDS
-        return many or self._end - self._at < journal_file.LARGEST_RECORD or self._is_dead()
+        return many or self._end - self._at < journal_file.MARGIN or self._is_dead()
 
     def _is_dead(self) -> bool:
         """Whether somebody truncated the file under us: what was appended may be nowhere."""
@@ -199,7 +198,7 @@ def read(directory: int, partition: str) -> Saved:
     """What a daemon before us kept of a partition.
 
     Raises DamagedJournal saying what is wrong and what is lost; FileNotFoundError when there is nothing but
-    the beginning of a first snapshot.
+    the beginning of both.
     """
     snapshot = _content(directory, partition + SNAPSHOT)
     journal = _content(directory, partition + JOURNAL)
@@ -209,12 +208,11 @@ def read(directory: int, partition: str) -> Saved:
         raise DamagedJournal(f"{partition}{JOURNAL}: its snapshot is missing: everything is lost")
     identity, number, state = journal_file.decode_snapshot(partition + SNAPSHOT, snapshot)
     if journal is None:
-        if number:
-            raise DamagedJournal(f"{partition}{JOURNAL}: is missing: everything since input {number} is lost")
-        return Saved(identity, number, state, [])
+        raise DamagedJournal(f"{partition}{JOURNAL}: is missing: everything since input {number} is lost")
     of, follows, bodies = journal_file.decode_journal(partition + JOURNAL, journal)
     if of != identity:
-        raise DamagedJournal(f"{partition}{JOURNAL}: belongs to another snapshot: {of.differs(identity)}")
+        other = of.differs(identity)
+        raise DamagedJournal(f"{partition}{JOURNAL}: is of another snapshot, {other}: everything is lost")
     if follows > number:
         raise DamagedJournal(
             f"{partition}{SNAPSHOT}: ends at input {number}, the journal begins after {follows}: "

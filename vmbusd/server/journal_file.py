@@ -27,9 +27,9 @@ VERSION: Final = 1
 HEAD: Final = struct.Struct("<8sIIII")
 RECORD: Final = struct.Struct("<IIQ")
 WORD: Final = 8
-LARGEST_RECORD: Final = (128 << 10) + 64
-"""Room that is always left for one more input, or a snapshot is due: the largest packet of a host with its
-head."""
+MARGIN: Final = 256 << 10
+"""Room that is left for one more input, or a snapshot is due: the largest packet of a host is 128 KiB, and
+what one input leads to at once is a claim seen free for each of 2047 channels, 40 bytes each."""
 
 
 class DamagedJournal(VmbusError):

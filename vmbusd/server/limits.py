@@ -57,6 +57,8 @@ MAX_ADMIN_OUTPUT: Final = 8 << 20
 CLAIM_POLL_FIRST: Final = 0.001
 CLAIM_POLL_MAX: Final = 0.010
 """Seconds between looks at the claims of closing channels, doubling from first to max."""
+SNAPSHOT_RETRY: Final = 1.0
+"""Seconds until a snapshot for which there was no room is tried again."""
 VP_VACANT_GRACE: Final = 2.0
 """Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
 OBJECT_CHECK_INTERVAL: Final = 1.0

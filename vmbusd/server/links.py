@@ -7,7 +7,6 @@ docs/sockets.md.
 """
 
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
@@ -16,9 +15,9 @@ from vmbusd.abi import device_link, link
 from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Kind, Role
 from vmbusd.abi.session import WINDOW, Session
-from vmbusd.bus.effects import FillSlot
 from vmbusd.server import limits
 from vmbusd.server.attached import Attached
+from vmbusd.server.inputs import GuestPacket, HostPacket
 from vmbusd.server.objects import SharedObject
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink
@@ -41,7 +40,6 @@ class GuestControl(Attached):
         session: Session | None = None,
     ) -> None:
         super().__init__(partition, wire, peer, log, session)
-        self._hear = partial(partition.bus.guest_message, trusted=partition.spec.trusted)
         self._listening = True
         self._letting_in = False
         self._is_hearing = True
@@ -56,8 +54,7 @@ class GuestControl(Attached):
         size = len(data) - link.HEADER.size
         if size > link.MAX_CHANNEL_MESSAGE:
             raise ProtocolError(f"channel message of {size} bytes, at most {link.MAX_CHANNEL_MESSAGE}")
-        message = data[link.HEADER.size :]
-        self.partition.feed(self, self._hear, message, header.where)
+        self.partition.feed(self, GuestPacket(data))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
         if self._listening and not self._held:
@@ -214,18 +211,11 @@ class HostLink(Attached):
         assert isinstance(message, device_link.FromHost)
         if isinstance(message, device_link.Offer | device_link.SocketAnswer):
             self.partition.tell_time()
-        self.partition.feed(self, self.partition.bus.host_message, self.number, message)
+        self.partition.feed(self, HostPacket(self.number, data, message))
 
     def tell(self, message: device_link.ToHost) -> None:
         """Send a device message."""
         self.transmit(device_link.encode(message, sequence=self.next_sequence()))
-
-    def take_back(self, effect: FillSlot, reason: str) -> None:
-        """There is no memory for this channel's block: revoke its offer in the host's name."""
-        self.refuse("no memory", reason)
-        self.partition.feed(
-            self, self.partition.bus.host_message, self.number, device_link.Revoke(effect.offer_id)
-        )
 
     def drained(self) -> None:
         """Whoever asks a host waits for its answer: what it is told is bounded by what the guest may ask."""

@@ -8,14 +8,16 @@ import contextlib
 import mmap
 from typing import Final
 
-from vmbusd.abi import link, native
+from vmbusd.abi import layout, link, native
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Grant, Object
 from vmbusd.bus.effects import FillSlot
 from vmbusd.server.objects import ObjectSet, SharedObject
 
 EPOCH: Final = 1
-"""Starts of a daemon on a set: a set is made anew at each start."""
+"""The first daemon on a set; each one that takes it over counts one more."""
+_EPOCH_AT: Final = 32
+"""Offset of the epoch in the table's header."""
 
 
 class Memory:
@@ -25,8 +27,11 @@ class Memory:
     `vpwork_pages`, `guest_pages`: the mappings below them.
     """
 
-    def __init__(self, objects: ObjectSet, *, partition: str, vps: int, ram_size: int) -> None:
-        """Map, format the table, and check that the doorbells work. Raises ResourceError."""
+    def __init__(
+        self, objects: ObjectSet, *, partition: str, vps: int, ram_size: int, there: bool = False
+    ) -> None:
+        """Map, format the table, and check that the doorbells work; `there`: the table is in use, check that
+        it is this partition's. Raises ResourceError."""
         self.objects = objects
         self.vps = vps
         self.epoch = EPOCH
@@ -41,8 +46,27 @@ class Memory:
         self.table = native.TableWriter(self._table)
         self.blocks = native.Blocks(self.guest_pages)
         self.vpwork = native.VpWork(self.vpwork_pages, vps)
-        self.doorbells = [self._doorbell(vp) for vp in range(vps)]
-        self.table.format(vps=vps, epoch=self.epoch, ram_size=ram_size, partition=partition)
+        self.doorbells = [self._doorbell(vp, there) for vp in range(vps)]
+        if there:
+            self._take_over(partition)
+        else:
+            self.table.format(vps=vps, epoch=self.epoch, ram_size=ram_size, partition=partition)
+
+    def _take_over(self, partition: str) -> None:
+        header = self.table.header()
+        wanted = {
+            "magic": layout.TABLE_MAGIC,
+            "abi_version": layout.ABI_VERSION,
+            "vps": self.vps,
+            "ram_size": self.ram_size,
+            "partition": partition,
+        }
+        for name, value in wanted.items():
+            if header[name] != value:
+                path = self.objects[Object.TABLE, 0].path
+                raise ResourceError(f"{path}: its header has {name} {header[name]!r}, not {value!r}")
+        self.epoch = header["epoch"] + 1
+        native.Words(self._table, _EPOCH_AT, 1).store(0, self.epoch)
 
     def _map(self, made: SharedObject) -> mmap.mmap:
         try:
@@ -53,11 +77,14 @@ class Memory:
         self._guards.append(native.Guard(mapping, str(made.path)))
         return mapping
 
-    def _doorbell(self, vp: int) -> native.Doorbell:
+    def _doorbell(self, vp: int, there: bool) -> native.Doorbell:
         if self.objects.eventfd:
             return native.Doorbell.eventfd(self.objects[Object.VP_EVENTFD, vp].fd)
         made = self.objects[Object.VP_SEMAPHORE, vp]
         bell = native.Doorbell.semaphore(self._map(made))
+        if there:
+            # Somebody may be waiting on it, who would take our post.
+            return bell
         made.post_by_name()
         if not bell.wait(0):
             raise ResourceError(

@@ -10,6 +10,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
+import stat
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,27 +132,50 @@ class ObjectSet:
     Attributes: `prefix`, what the names begin with; `objects`, (what, index) -> SharedObject.
     """
 
-    def __init__(self, instance: str, partition: str, *, vps: int, ram_size: int, eventfd: bool) -> None:
-        """Make the set. `ram_size` in bytes; `eventfd`: doorbells are eventfds instead of semaphores."""
+    def __init__(
+        self,
+        instance: str,
+        partition: str,
+        *,
+        vps: int,
+        ram_size: int,
+        eventfd: bool,
+        there: bool = False,
+    ) -> None:
+        """Make the set. `ram_size` in bytes; `eventfd`: doorbells are eventfds instead of semaphores;
+        `there`: a daemon before us made it, take it over, and the objects of hosts with `take_host`."""
         self.prefix = f"vmbusd-{instance}-{partition}"
         self.eventfd = eventfd
         self.objects: dict[tuple[Object, int], SharedObject] = {}
         self._reserved: set[tuple[Object, int]] = set()
+        sizes = {
+            Object.EVENTS: layout.events_size(vps),
+            Object.VPWORK: layout.vpwork_size(vps),
+            Object.GUEST: layout.GUEST_SIZE,
+            Object.RAM: ram_size,
+        }
         try:
-            table = self._memory(Object.TABLE, 0, 0)
-            if not ofd.lock(table.fd, fcntl.F_WRLCK, layout.LOCK_BYTE_DAEMON) or not table.is_named():
-                raise ResourceError(f"{table.path}: another vmbusd took it away while we made it")
-            self._size(table, layout.TABLE_SIZE)
-            self._memory(Object.EVENTS, 0, layout.events_size(vps))
-            self._memory(Object.VPWORK, 0, layout.vpwork_size(vps))
-            self._memory(Object.GUEST, 0, layout.GUEST_SIZE)
-            self._memory(Object.RAM, 0, ram_size)
-            for vp in range(vps):
-                self._doorbell(Object.VP_EVENTFD if eventfd else Object.VP_SEMAPHORE, vp)
+            if there:
+                self._take(sizes, vps)
+            else:
+                self._make(sizes, vps)
             self._refuse_scarcity()
         except BaseException:
-            self.remove()
+            if there:
+                self.close()
+            else:
+                self.remove()
             raise
+
+    def _make(self, sizes: dict[Object, int], vps: int) -> None:
+        table = self._memory(Object.TABLE, 0, 0)
+        if not ofd.lock(table.fd, fcntl.F_WRLCK, layout.LOCK_BYTE_DAEMON) or not table.is_named():
+            raise ResourceError(f"{table.path}: another vmbusd took it away while we made it")
+        self._size(table, layout.TABLE_SIZE)
+        for what, size in sizes.items():
+            self._memory(what, 0, size)
+        for vp in range(vps):
+            self._doorbell(Object.VP_EVENTFD if self.eventfd else Object.VP_SEMAPHORE, vp)
 
     def __getitem__(self, key: tuple[Object, int]) -> SharedObject:
         return self.objects[key]
@@ -190,6 +215,56 @@ class ObjectSet:
         made = self.objects[what, index] = SharedObject(what, index, fd, path, layout.SEMAPHORE_SIZE)
         if made.truncated():
             raise ResourceError(f"{path}: this C library keeps no {layout.SEMAPHORE_SIZE}-byte sem_t in it")
+
+    # -- what a daemon before us made ----------------------------------------------------------------------
+
+    def _take(self, sizes: dict[Object, int], vps: int) -> None:
+        if self.eventfd:
+            raise ResourceError(f"{self.prefix}: its doorbells are eventfds, which ended with their daemon")
+        table = self._take_one(Object.TABLE, 0, layout.TABLE_SIZE)
+        if not ofd.lock(table.fd, fcntl.F_WRLCK, layout.LOCK_BYTE_DAEMON) or not table.is_named():
+            raise ResourceError(f"{table.path}: another vmbusd is taking it away")
+        for what, size in sizes.items():
+            self._take_one(what, 0, size)
+        for vp in range(vps):
+            self._take_one(Object.VP_SEMAPHORE, vp, layout.SEMAPHORE_SIZE)
+
+    def _take_one(self, what: Object, index: int, size: int) -> SharedObject:
+        is_bell = what in (Object.VP_SEMAPHORE, Object.HOST_SEMAPHORE)
+        path = f"{SHM}/{'sem.' if is_bell else ''}{self.name(what, index)}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise _failure(path, error) from error
+        taken = self.objects[what, index] = SharedObject(what, index, fd, path, size)
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+            raise ResourceError(f"{path}: is not what we made, it belongs to {owner_name(status.st_uid)}")
+        if status.st_size != size:
+            raise ResourceError(f"{path}: has {status.st_size} bytes, not {size}")
+        return taken
+
+    def take_host(self, number: int) -> None:
+        """Take over page and doorbell of host link `number`. Raises ResourceError naming what is missing."""
+        self._take_one(Object.HOST_PAGE, number, layout.HOST_PAGE_SIZE)
+        self._take_one(Object.HOST_SEMAPHORE, number, layout.SEMAPHORE_SIZE)
+
+    def remove_strays(self) -> list[str]:
+        """Remove what bears our prefix and is none of ours, such as a host's page that was made when its
+        daemon died; returns the names."""
+        ours = {made.path for made in self.objects.values()}
+        strays = [
+            f"{SHM}/{name}"
+            for name in os.listdir(SHM)
+            if name.removeprefix("sem.").startswith(f"{self.prefix}-") and f"{SHM}/{name}" not in ours
+        ]
+        # The name of another partition may begin with ours and go on with a dash: only what we could make.
+        kinds = re.compile(rf"(?:sem\.)?{re.escape(self.prefix)}-(?:vp|host)[0-9]+")
+        strays = [path for path in strays if kinds.fullmatch(path.removeprefix(f"{SHM}/"))]
+        for path in strays:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        return strays
 
     def _refuse_scarcity(self) -> None:
         if any(limits.scarce(made.fd) for made in self.objects.values()):
@@ -239,6 +314,12 @@ class ObjectSet:
             return os.open(f"/proc/self/fd/{made.fd}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise _failure(str(made.path), error) from error
+
+    def close(self) -> None:
+        """Let go of every object and leave it there. May be called again."""
+        for made in self.objects.values():
+            os.close(made.fd)
+        self.objects.clear()
 
     def remove(self) -> None:
         """Remove every object, the table last. May be called again."""

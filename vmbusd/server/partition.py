@@ -1,9 +1,11 @@
 """One partition: its memory, its bus, its links, and the effects of the bus carried out in their order.
 
-Every input of the bus goes through `feed`, one at a time: the effects of one input are carried out before the
-next is looked at, also when carrying them out causes the next (a claim that is free at once, memory that is
-not there, a link that breaks). When an object was truncated by a peer the partition is dead: its links end
-with the reason, and nothing of it is touched any more; other partitions do not notice.
+Every input of the bus goes through `feed`, one at a time: it is kept in the journal, then its effects are
+carried out, all of them before the next is looked at, also when carrying them out causes the next (a claim
+that is free at once, memory that is not there, a link that breaks). So every input in the journal but the
+last is done, and of the last one nobody knows how far it came. When an object was truncated by a peer the
+partition is dead: its links end with the reason, and nothing of it is touched any more; other partitions do
+not notice.
 """
 
 import asyncio
@@ -11,34 +13,33 @@ import contextlib
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from vmbusd.abi import layout, link
 from vmbusd.abi.link import Code, Object, Role
-from vmbusd.bus import effects
 from vmbusd.bus.bus import Bus
-from vmbusd.server import limits, ofd
+from vmbusd.bus.effects import FillSlot
+from vmbusd.server import inputs, limits, ofd, state
 from vmbusd.server.attached import Attached
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
+from vmbusd.server.journal import Journal
+from vmbusd.server.keeper import Keeper
 from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory, encode_grants
 from vmbusd.server.objects import ObjectSet, SharedObject
 from vmbusd.server.recovery import Vps
 from vmbusd.server.tokens import Tokens
 
-Input = tuple[Attached | None, Callable[..., list[effects.Effect]], tuple[Any, ...]]
-
 
 class Partition:
-    """A living partition, until `close`.
+    """A living partition, until `close`; `starting` makes it.
 
-    Attributes: `name`, `spec`; `bus`; `memory`; `vps`; `control`, the guest's control link; `workers`,
-    `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an administrator should know;
-    `counters`, effects carried out and refused.
+    Attributes: `name`, `spec`; `bus`; `memory`; `keeper`, its journal; `vps`; `control`, the guest's control
+    link; `workers`, `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an
+    administrator should know; `counters`, effects carried out and refused.
     """
 
     def __init__(
@@ -47,24 +48,27 @@ class Partition:
         name: str,
         spec: PartitionSpec,
         *,
-        instance: str,
+        objects: ObjectSet,
+        memory: Memory,
+        bus: Bus,
+        journal: Journal,
         log: FilteringBoundLogger,
     ) -> None:
-        """Make it, with all its objects. Raises ResourceError naming the object that cannot be made."""
         self.name = name
         self.spec = spec
         self.log = log.bind(partition=name)
-        ram_size = spec.ram_bytes()
-        self.objects = ObjectSet(
-            instance, name, vps=spec.vps, ram_size=ram_size, eventfd=spec.doorbell == "eventfd"
+        self.objects = objects
+        self.memory = memory
+        self.bus = bus
+        self.keeper = Keeper(journal, lambda: state.encode(state.of(self)), self.log)
+        self.vps = Vps(
+            loop,
+            self.memory,
+            self.log,
+            offline=lambda vp, live: self.feed(None, inputs.Offline(vp, live)),
+            online=lambda vp: self.feed(None, inputs.Online(vp)),
+            keep=self.keeper.keep,
         )
-        try:
-            self.memory = Memory(self.objects, partition=name, vps=spec.vps, ram_size=ram_size)
-        except BaseException:
-            self.objects.remove()
-            raise
-        self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE, options=spec.bus_options())
-        self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.tokens = Tokens()
         self.control: GuestControl | None = None
@@ -74,28 +78,29 @@ class Partition:
         self.warnings: list[str] = []
         self.counters: Counter[str] = Counter()
         self._nameless: set[str] = set()
-        self._inputs: deque[Input] = deque()
+        self._inputs: deque[tuple[Attached | None, inputs.ToBus]] = deque()
         self._busy = False
+        self._cause = 0
         self._loop = loop
         self._alarm: asyncio.TimerHandle | None = None
         self._carrier = Carrier(self)
 
     # -- the bus -------------------------------------------------------------------------------------------
 
-    def feed(
-        self, source: Attached | None, call: Callable[..., list[effects.Effect]], *arguments: object
-    ) -> None:
+    def feed(self, source: Attached | None, what: inputs.ToBus) -> None:
         """Give the bus one input and carry out what it wants; what comes meanwhile waits its turn."""
         if self.dead is not None:
             return
-        self._inputs.append((source, call, arguments))
+        self._inputs.append((source, what))
         if self._busy:
             return
         self._busy = True
         try:
             while self._inputs and self.dead is None:
-                origin, method, values = self._inputs.popleft()
-                for effect in method(*values):
+                origin, each = self._inputs.popleft()
+                if not isinstance(each, inputs.NoPages):
+                    self._cause = self.keeper.keep(each)
+                for effect in inputs.apply(self.bus, each, trusted=self.spec.trusted):
                     self._carrier.carry_out(effect, origin)
         finally:
             self._busy = False
@@ -105,9 +110,23 @@ class Partition:
             self.control.listen(self.bus.accepting)
         self._set_alarm()
 
+    def answer_for(self, host: HostLink, offer_id: int, gpadl: int) -> None:
+        """There is no memory for a GPADL: refuse it in the host's name, who never hears of it.
+
+        That goes into the journal at once, not when its turn comes: a replay must know it when it meets the
+        effect, to give the packets after this one the same numbers again.
+        """
+        answer = inputs.NoPages(self._cause, host.number, offer_id, gpadl)
+        self.keeper.keep(answer)
+        self.feed(host, answer)
+
+    def reserve_block(self, effect: FillSlot) -> None:
+        """Make sure that a channel which is in the table has its block."""
+        self._carrier.reserve_block(effect)
+
     def tell_time(self) -> None:
         """Let the bus know what time it is."""
-        self.feed(None, self.bus.tick, self._loop.time())
+        self.feed(None, inputs.Tick(self._loop.time()))
 
     def _set_alarm(self) -> None:
         due = self.bus.next_deadline if self.dead is None else None
@@ -120,13 +139,7 @@ class Partition:
             self._alarm = self._loop.call_at(due, self.tell_time)
 
     def _claim_is_free(self, flag: int, generation: int) -> None:
-        self.feed(None, self.bus.claim_free, flag, generation)
-
-    def _vp_offline(self, vp: int, live: int) -> None:
-        self.feed(None, self.bus.vp_offline, vp, live)
-
-    def _vp_online(self, vp: int) -> None:
-        self.feed(None, self.bus.vp_online, vp)
+        self.feed(None, inputs.ClaimFree(flag, generation))
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -182,30 +195,46 @@ class Partition:
         """Whether a process of this user may attach."""
         return self.spec.uids is None or uid in (0, os.geteuid(), *self.spec.uids)
 
+    def _keep_link(self, attached: Attached, number: int) -> None:
+        peer = attached.peer
+        token = attached.tokens[-1] if attached.tokens else b""
+        self.keeper.keep(
+            inputs.LinkMade(attached.role, number, peer.pid, peer.start_time, peer.uid, peer.gid, token)
+        )
+
+    def link_renewed(self, attached: Attached, shown: bytes) -> None:
+        """A link came back with the token `shown`, and is about to be told its new one."""
+        number = attached.number if isinstance(attached, HostLink) else 0
+        vp = attached.vp if isinstance(attached, Worker) else 0
+        self.keeper.keep(inputs.LinkRenewed(attached.role, number or vp, shown, attached.token))
+
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
+        self._keep_link(control, 0)
         self.control = control
         self.vps.guest_attached()
 
     def guest_ended(self) -> None:
         """The control link is gone: the guest's connection is unloaded, its workers are to leave."""
         self.control = None
-        self.feed(None, self.bus.guest_gone)
+        self.feed(None, inputs.GuestGone())
         if self.dead is None:
             self.vps.guest_gone()
 
     def guest_output(self, ready: bool) -> None:
         """Whether the guest takes what it is told; while not, nothing of it is heard."""
-        self.feed(None, self.bus.guest_output, ready)
+        self.feed(None, inputs.GuestOutput(ready))
 
     def worker_attached(self, worker: Worker) -> None:
         """A VP gets its worker."""
+        self._keep_link(worker, worker.vp)
         self.workers.add(worker)
         self.vps.admit(worker.vp, worker)
 
     def worker_unlinked(self, worker: Worker) -> None:
         """Its link is gone, its process lives."""
         if self.dead is None:
+            self.keeper.keep(inputs.LinkLost(worker.vp))
             self.vps.unlinked(worker.vp)
 
     def worker_detached(self, worker: Worker) -> None:
@@ -239,6 +268,7 @@ class Partition:
 
     def host_attached(self, host: HostLink) -> None:
         """Every guest link learns of the host's page and doorbell before any of its offers is looked at."""
+        self._keep_link(host, host.number)
         self.hosts[host.number] = host
         granted = self.objects.host_objects(host.number)
         tail = encode_grants([(made, True) for made in granted])
@@ -250,15 +280,15 @@ class Partition:
         """The host's link is gone, and its offers with it; what it must acknowledge waits for its death."""
         # A host that found its own object truncated leaves before the next look: say so while it is there.
         self.check_objects()
+        self.feed(None, inputs.HostGone(host.number))
         self.objects.remove_host(host.number)
-        self.feed(None, self.bus.host_gone, host.number)
 
     def host_dead(self, host: HostLink) -> None:
         """Nothing of this host signals any more."""
         if self.dead is None:
             self.vps.sweep_and_ring()
-        self.feed(None, self.bus.host_dead, host.number)
         self.hosts.pop(host.number, None)
+        self.feed(None, inputs.HostDead(host.number))
 
     # -- watching and ending -------------------------------------------------------------------------------
 
@@ -287,6 +317,7 @@ class Partition:
         if self.dead is not None:
             return
         self.dead = reason
+        self.keeper.remove()
         self.log.error("partition is dead", reason=reason)
         self._end_links(Code.PARTITION_DEAD, f"partition {self.name} is dead: {reason}")
 
@@ -301,10 +332,24 @@ class Partition:
     def close(self, code: Code, text: str) -> None:
         """End every link with this reason and remove every object."""
         self.dead = self.dead or text
+        self.keeper.remove()
         self._end_links(code, text)
+        self._let_go()
+        self.objects.remove()
+
+    def leave(self) -> None:
+        """Touch nothing more, tell nobody: another daemon goes on."""
+        self.dead = "another daemon goes on"
+        self.keeper.close()
+        self.vps.stop()
+        self.closing.stop()
+        self._set_alarm()
+        self._let_go()
+        self.objects.close()
+
+    def _let_go(self) -> None:
         for attached in (*self.hosts.values(), *self.workers):
             attached.peer.close()
         self.hosts.clear()
         self.workers.clear()
         self.memory.close()
-        self.objects.remove()

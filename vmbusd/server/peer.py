@@ -35,25 +35,50 @@ class Peer:
         self.start_time = _start_time(self.pid)
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @classmethod
+    def found_again(cls, pid: int, start_time: int, uid: int, gid: int) -> "Peer":
+        """The process that a daemon before us knew; dead if it is gone or its pid is another's by now.
+
+        Raises ResourceError when it cannot be watched. Where no start time is known, a pid that is in use
+        counts as the same process: nothing is ever recovered from a process that may still live.
+        """
+        self = cls.__new__(cls)
+        self.pid, self.uid, self.gid, self.start_time = pid, uid, gid, start_time
+        self._loop = None
+        self._fd = -1
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return self
+        except OSError as error:
+            raise ResourceError(f"process {pid} cannot be watched: {error.strerror}") from error
+        if start_time and _start_time(pid) not in (0, start_time):
+            self.close()
+        return self
+
     def is_same(self, other: "Peer") -> bool:
         """Whether both are one process."""
         return (self.pid, self.uid, self.start_time) == (other.pid, other.uid, other.start_time)
 
     def is_dead(self) -> bool:
         """Whether the process is known to be gone; a look, not a wait."""
+        if self._fd < 0:
+            return True
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(0))
 
     def watch(self, loop: asyncio.AbstractEventLoop, dead: Callable[[], None]) -> None:
-        """Call `dead` once the process is gone, unless closed before."""
+        """Call `dead` once the process is gone, unless closed before; of one that is gone already `is_dead`
+        tells."""
 
         def readable() -> None:
             self._unwatch()
             dead()
 
-        self._loop = loop
-        loop.add_reader(self._fd, readable)
+        if self._fd >= 0:
+            self._loop = loop
+            loop.add_reader(self._fd, readable)
 
     def _unwatch(self) -> None:
         if self._loop is not None:

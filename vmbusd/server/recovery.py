@@ -4,18 +4,21 @@ Rules, from docs/signal-protocol.md section 5: a worker is dead when its process
 because its link closed or it is silent. Recovery (claims, then taken bits, then the journal) is complete
 before anybody else is admitted. The owner words are written before a worker is told that it is admitted.
 A VP that lacks a worker for a while, when another VP has one, goes offline: its channels are retargeted and
-its bits are handed over. Every hand-over sets at the new place before it clears at the old.
+its bits are handed over. Every hand-over sets at the new place before it clears at the old. A change of a
+seat is kept before it is shown, and what a death asks for is done before it is kept: whoever goes on for a
+daemon that died in the middle finds the seat as it was, and every step may be done twice.
 """
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from vmbusd.server import limits
+from vmbusd.server.inputs import SeatSet
 from vmbusd.server.memory import Memory
 from vmbusd.server.peer import Peer
 
@@ -46,7 +49,7 @@ class Occupant(Protocol):
 
 @dataclass(slots=True)
 class Seat:
-    """One VP."""
+    """One VP. `asked`: its worker was asked to leave; `told_offline`: the bus was told that it has none."""
 
     vp: int
     state: VpState = VpState.VACANT
@@ -56,6 +59,15 @@ class Seat:
     overdue: bool = False
     recoveries: int = 0
     redelivered: int = 0
+    asked: bool = False
+    told_offline: bool = False
+
+    def record(self) -> SeatSet:
+        """What of it must survive the daemon."""
+        occupied = self.worker is not None
+        return SeatSet(
+            self.vp, self.state, self.incarnation, occupied, self.asked, self.recoveries, self.redelivered
+        )
 
 
 class Vps:
@@ -72,14 +84,17 @@ class Vps:
         *,
         offline: Callable[[int, int], None],
         online: Callable[[int], None],
+        keep: Callable[[SeatSet], object],
     ) -> None:
-        """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that."""
+        """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that; `keep`
+        puts a change into the journal."""
         self.seats = [Seat(vp) for vp in range(memory.vps)]
         self._loop = loop
         self._memory = memory
         self._log = log
         self._offline = offline
         self._online = online
+        self._keep = keep
 
     def live(self, besides: int = -1) -> int | None:
         """A VP that has a worker, other than `besides`."""
@@ -106,12 +121,11 @@ class Vps:
         seat = self.seats[vp]
         assert seat.worker is None
         self._end_grace(seat)
-        was_offline = seat.state is VpState.OFFLINE
         seat.worker = worker
         seat.incarnation += 1
+        seat.asked = False
         self._set_state(seat, VpState.ONLINE)
-        if was_offline:
-            self._online(vp)
+        self._tell_online(seat)
         for other in self.seats:
             if other.state is VpState.OFFLINE:
                 self._memory.sweep(other.vp, vp)
@@ -147,13 +161,14 @@ class Vps:
             self._end_grace(seat)
             if seat.state is VpState.OFFLINE:
                 self._set_state(seat, VpState.VACANT)
-                self._online(seat.vp)
+                self._tell_online(seat)
 
     def guest_gone(self) -> None:
         """Ask every worker of the guest to leave."""
         for seat in self.seats:
             self._end_grace(seat)
-            if seat.worker is not None:
+            if seat.worker is not None and not seat.asked:
+                seat.asked = True
                 self._set_state(seat, VpState.LEAVING)
                 seat.worker.ask_to_detach()
                 self._memory.doorbells[seat.vp].ring()
@@ -167,6 +182,35 @@ class Vps:
         for doorbell in self._memory.doorbells:
             doorbell.ring()
 
+    # -- a daemon starts again -----------------------------------------------------------------------------
+
+    def restore(
+        self, kept: Sequence[SeatSet], offline: Collection[int], workers: Mapping[int, Occupant]
+    ) -> None:
+        """Take the seats as a daemon before us kept them; nothing is shown or told before `go_on`."""
+        for seat, was in zip(self.seats, kept, strict=True):
+            seat.state, seat.incarnation, seat.asked = VpState(was.state), was.incarnation, was.asked
+            seat.recoveries, seat.redelivered = was.recoveries, was.redelivered
+            seat.worker = workers.get(seat.vp)
+            seat.told_offline = seat.vp in offline
+
+    def go_on(self) -> None:
+        """Finish what that daemon may have left half done, and start the clocks. May be done twice."""
+        for seat in self.seats:
+            self._show(seat)
+            if seat.state is VpState.VACANT and seat.incarnation:
+                self._begin_grace(seat)
+            if seat.state is not VpState.OFFLINE:
+                self._tell_online(seat)
+        live = self.live()
+        for seat in self.seats:
+            if seat.state is VpState.OFFLINE:
+                if live is not None:
+                    self._retire(seat, live)
+                elif not seat.told_offline:
+                    self._set_state(seat, VpState.VACANT)
+                    seat.overdue = True
+
     def stop(self) -> None:
         """No more timers."""
         for seat in self.seats:
@@ -176,14 +220,28 @@ class Vps:
 
     def _set_state(self, seat: Seat, state: VpState) -> None:
         seat.state = state
+        self._keep(seat.record())
+        self._show(seat)
+
+    def _show(self, seat: Seat) -> None:
         peer = seat.worker.peer if seat.worker else None
-        self._memory.table.set_owner(
-            seat.vp, peer.pid if peer else 0, state, peer.start_time if peer else 0, seat.incarnation
-        )
+        owner = (peer.pid if peer else 0, seat.state, peer.start_time if peer else 0, seat.incarnation)
+        if self._memory.table.owner(seat.vp) != owner:
+            pid, state, start_time, incarnation = owner
+            self._memory.table.set_owner(seat.vp, pid, state, start_time, incarnation)
+
+    def _tell_online(self, seat: Seat) -> None:
+        if seat.told_offline:
+            seat.told_offline = False
+            self._online(seat.vp)
 
     def _vacate(self, seat: Seat) -> None:
         seat.worker = None
+        seat.asked = False
         self._set_state(seat, VpState.VACANT)
+        self._begin_grace(seat)
+
+    def _begin_grace(self, seat: Seat) -> None:
         self._end_grace(seat)
         seat.grace = self._loop.call_later(limits.VP_VACANT_GRACE, self._grace_is_over, seat)
 
@@ -206,6 +264,7 @@ class Vps:
         """A VP without worker goes offline: first the word, then the targets, then the bits."""
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
+        seat.told_offline = True
         self._offline(seat.vp, live)
         moved = self._memory.sweep(seat.vp, live)
         self._log.warning("VP retired", vp=seat.vp, live=live, bits_moved=moved)

@@ -55,7 +55,11 @@ class PartitionRemove(
     name: str
 
 
-Request = Status | Channels | Table | PartitionAdd | PartitionRemove
+class Reexec(msgspec.Struct, frozen=True, tag="reexec", tag_field="command", forbid_unknown_fields=True):
+    """Run the daemon's program anew in its place: nothing is stopped, links resume."""
+
+
+Request = Status | Channels | Table | PartitionAdd | PartitionRemove | Reexec
 
 
 class Error(msgspec.Struct, frozen=True):

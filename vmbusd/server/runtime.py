@@ -17,6 +17,7 @@ from typing import Final
 
 from vmbusd.abi import paths
 from vmbusd.abi.errors import ResourceError
+from vmbusd.server.reexec import HandedOver
 
 INSTANCE_DIGITS: Final = 12
 _INSTANCE: Final = re.compile(rf"[0-9a-f]{{{INSTANCE_DIGITS}}}")
@@ -76,19 +77,39 @@ class Runtime:
     Attributes: `path`; `instance`, the 12 hex digits in the names of this daemon's objects.
     """
 
-    def __init__(self, path: Path, mode: int | None = None) -> None:
-        """Take the directory. `mode`: permission bits to give it (default: 0700 if we make it).
+    def __init__(self, path: Path, mode: int | None = None, handed_over: HandedOver | None = None) -> None:
+        """Take the directory. `mode`: permission bits to give it (default: 0700 if we make it);
+        `handed_over`: the lock that this process holds already.
 
         Raises ResourceError naming the directory: not safe, no permission, or held by another daemon.
         """
         self.path = path
         self._fd, self._made = _open_directory(path, mode)
         try:
-            self._lock = self._take_lock()
+            self._lock = self._lock_of(handed_over) if handed_over is not None else None
+            if self._lock is None:
+                self._lock = self._take_lock()
         except BaseException:
             os.close(self._fd)
             raise
         self.instance = self._read_instance() or self.renew_instance()
+
+    @property
+    def fd(self) -> int:
+        """The directory's descriptor."""
+        return self._fd
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds the lock."""
+        assert self._lock is not None
+        return self._lock
+
+    def _lock_of(self, handed_over: HandedOver) -> int | None:
+        try:
+            return handed_over.lock_of(os.stat(paths.LOCK_FILE, dir_fd=self._fd, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
 
     def _take_lock(self) -> int:
         while True:
@@ -154,5 +175,5 @@ class Runtime:
         if self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
-        os.close(self._lock)
+        os.close(self.lock)
         os.close(self._fd)

@@ -87,6 +87,10 @@ class Listener:
         if self._sock.fileno() >= 0:
             self._loop.add_reader(self._sock, self._readable)
 
+    def fileno(self) -> int:
+        """The listening socket's descriptor."""
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Stop listening."""
         if self._sock.fileno() >= 0:

@@ -22,6 +22,8 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "vps": partition.spec.vps,
         "ram_size": partition.memory.ram_size,
         "doorbell": partition.spec.doorbell,
+        "epoch": partition.memory.epoch,
+        "journal": partition.keeper.statistics(),
         "connection": partition.bus.state,
         "version": version_text(partition.bus.version),
         "guest": _link_view(partition.control) if partition.control else None,
@@ -29,7 +31,7 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "hosts": [_link_view(host) | {"link": number} for number, host in sorted(partition.hosts.items())],
         "channels": len(partition.bus.channels()),
         "closing": len(partition.closing),
-        "warnings": partition.warnings,
+        "warnings": [*partition.warnings, *([partition.keeper.trouble] if partition.keeper.trouble else [])],
         "counters": dict(partition.counters),
     }
 

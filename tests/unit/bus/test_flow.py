@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.bus.script import CONTACT, Script, asked, contact, refusals, sent
 from vmbusd.abi import device_link, messages, wire
-from vmbusd.bus.bus import MAX_WAITING
 from vmbusd.bus.effects import CloseSlot, Disconnected, EmptySlot, ResetDone
+from vmbusd.bus.guest_messages import MAX_WAITING
 
 PAUSE = 0x20
 

@@ -3,6 +3,8 @@
 `Script` checks every effect as it is carried out; the machine here only chooses what happens next.
 """
 
+from random import Random
+from typing import cast
 from uuid import UUID
 
 import msgspec
@@ -10,9 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.bus.script import FAILURE, VPS, Script, contact, header, range_words
+from tests.unit.bus.daemon import Daemon
+from tests.unit.bus.script import FAILURE, RAM_PAGES, VPS, Script, contact, header, range_words
 from vmbusd.abi import device_link, gpadl, messages, wire
 from vmbusd.abi.layout import NO_TARGET
+from vmbusd.bus.bus import Bus
 from vmbusd.bus.options import VERSIONS, BusOptions
 
 RELIDS = st.integers(0, 5)
@@ -24,6 +28,7 @@ MOST_LINKS = 6
 RARELY = st.sampled_from([False] * 7 + [True])
 """What ends everything happens seldom: most of a run is to be spent with open channels."""
 SIGNALS = 0x03
+OPTIONS = BusOptions(guest_pages=True)
 FEATURES = st.sampled_from([0, 0x01, 0x20, 0x25])
 PAGES = st.sampled_from([(0, 0), (0, 0), (0x1000, 0x2000)])
 
@@ -36,9 +41,14 @@ def handle_of(relid: int, number: int) -> int:
 class BusMachine(RuleBasedStateMachine):
     """A hostile guest, careless hosts, and a server that reports whatever it sees."""
 
+    def new_bus(self) -> Bus:
+        """What plays the bus."""
+        return Bus(vps=VPS, ram_pages=RAM_PAGES, options=OPTIONS)
+
     def __init__(self) -> None:
         super().__init__()
-        self.script = Script(BusOptions(guest_pages=True))
+        self.script = Script(OPTIONS)
+        self.script.bus = self.new_bus()
         self.script.links = {0, 1}
         self.links_made = 2
         self.time = 0.0
@@ -367,8 +377,16 @@ class BusMachine(RuleBasedStateMachine):
         assert script.bus.channels() == []
 
 
+class CrashMachine(BusMachine):
+    """The same, and the daemon dies at almost every input: before it, after it, between its effects."""
+
+    def new_bus(self) -> Bus:
+        return cast(Bus, Daemon(OPTIONS, vps=VPS, ram_pages=RAM_PAGES, dice=Random(7)))
+
+
 TestBus = BusMachine.TestCase
-TestBus.settings = settings(
+TestCrashes = CrashMachine.TestCase
+TestBus.settings = TestCrashes.settings = settings(
     max_examples=150,
     stateful_step_count=60,
     deadline=None,

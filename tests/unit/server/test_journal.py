@@ -79,7 +79,7 @@ def test_a_snapshot_is_due_by_number_and_by_room(begun: Journal, monkeypatch: py
     monkeypatch.setattr(journal, "RECORDS", 1 << 30)
     while not begun.due:
         assert begun.append(bytes(1000))
-    assert begun.append(bytes(journal_file.LARGEST_RECORD // 2))
+    assert begun.append(bytes(journal_file.MARGIN // 2))
     while begun.append(bytes(1000)):
         pass
     assert not begun.append(bytes(1000))

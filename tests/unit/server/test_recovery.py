@@ -12,6 +12,7 @@ from vmbusd.abi import layout
 from vmbusd.abi.link import Object
 from vmbusd.abi.native import EventFlags, Words
 from vmbusd.server import limits, log
+from vmbusd.server.inputs import SeatSet
 from vmbusd.server.memory import Memory
 from vmbusd.server.objects import ObjectSet
 from vmbusd.server.peer import Peer
@@ -42,12 +43,14 @@ class Scene:
         self.objects = ObjectSet(secrets.token_hex(6), "a", vps=VPS, ram_size=4096, eventfd=False)
         self.memory = Memory(self.objects, partition="a", vps=VPS, ram_size=4096)
         self.told: list[tuple[int, ...]] = []
+        self.kept: list[SeatSet] = []
         self.vps = Vps(
             self.loop,
             self.memory,
             log.get(),
             offline=lambda vp, live: self.told.append((vp, live)),
             online=lambda vp: self.told.append((vp,)),
+            keep=lambda seat: self.kept.append(seat),
         )
         ours, theirs = socket.socketpair()
         self.peer = Peer(ours)

@@ -1,4 +1,4 @@
-# What a bus was told makes it what it is: played again, it goes on where it was.
+# A retarget that the device has not answered is still answered once after the restart.
 version 5.3
 offer
 open relid=1
@@ -10,3 +10,5 @@ restore
 = channel 1 open vp=2
 H> done(0)
 G< MODIFY_CHANNEL_RESPONSE relid=1 status=OK
+H> retargeted vp=2
+= refused 1

@@ -1,0 +1,170 @@
+"""Replay: a state and the inputs after it give the state at a daemon's death, and nobody outside notices.
+
+The bus and the sessions are pure functions of their inputs, so what was sent, with which number, comes out
+again: each packet is put where it waits to be confirmed. No memory, socket or process is touched, but for
+one question. Every record but the last has been carried out to its end before the next was written; of the
+last one nobody knows how far it came. Where its effects depend on what only the machine can say (are there
+pages for this GPADL?), the machine is asked now. If the first daemon had got so far, its answer was yes, and
+asking again changes nothing. Source: docs/design.md section 4.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vmbusd.abi import device_link, link
+from vmbusd.abi.errors import ProtocolError, ResourceError
+from vmbusd.abi.link import Role
+from vmbusd.abi.session import Session
+from vmbusd.bus import effects, saved
+from vmbusd.bus.bus import Bus
+from vmbusd.server import inputs
+from vmbusd.server.config import PartitionSpec
+from vmbusd.server.inputs import Key, SeatSet
+from vmbusd.server.state import LinkState, PartitionState
+
+Reserve = Callable[[device_link.Gpadl], None]
+"""Raises ResourceError when there is no memory for the pages of a GPADL."""
+
+
+@dataclass(slots=True)
+class KnownLink:
+    """A link of before: its process, its tokens, and its session if it can be resumed."""
+
+    made: inputs.LinkMade
+    tokens: tuple[bytes, ...]
+    session: Session | None
+
+
+class Replay:
+    """A partition without hands.
+
+    Attributes: `bus`; `links`; `seats`, one per VP; `offline`, VPs of which the bus was told so.
+    """
+
+    def __init__(self, state: PartitionState, spec: PartitionSpec, ram_pages: int) -> None:
+        """Raises ProtocolError (SavedError) for a state that cannot be."""
+        self.bus = Bus.restore(
+            saved.decode(state.bus), vps=spec.vps, ram_pages=ram_pages, options=spec.bus_options()
+        )
+        self.seats = list(state.seats)
+        self.offline = set(state.offline)
+        self.links = {(each.role, each.number): _known(each) for each in state.links}
+        self._trusted = spec.trusted
+        if [seat.vp for seat in self.seats] != list(range(spec.vps)):
+            raise ProtocolError(f"the state of a partition: {len(self.seats)} seats for {spec.vps} VPs")
+
+    def run(self, number: int, bodies: list[bytes], reserve: Reserve) -> None:
+        """Apply the inputs of a journal, the first of which has number `number`.
+
+        Raises ProtocolError for a body that was never written.
+        """
+        whats = [inputs.decode(body) for body in bodies]
+        unasked = {what for what in whats if isinstance(what, inputs.NoPages)}
+        real = (at for at in reversed(range(len(whats))) if not isinstance(whats[at], inputs.NoPages))
+        last = number + next(real, 0)
+        refused: list[inputs.NoPages] = []
+
+        def lacks(cause: int, effect: effects.AskHost) -> bool:
+            message = effect.message
+            if not isinstance(message, device_link.Gpadl):
+                return False
+            answer = inputs.NoPages(cause, effect.host, message.offer_id, message.gpadl)
+            if answer in unasked:
+                return True
+            if cause < last:
+                return False
+            try:
+                reserve(message)
+            except ResourceError:
+                refused.append(answer)
+                return True
+            return False
+
+        for offset, what in enumerate(whats):
+            self.apply(number + offset, what, lacks)
+        # What the first daemon would have been told next, had it lived to ask.
+        for answer in refused:
+            self.apply(number + len(whats), answer, lambda _cause, _effect: False)
+
+    def apply(self, number: int, what: inputs.Input, lacks: Callable[[int, effects.AskHost], bool]) -> None:
+        """One input; `lacks(number, effect)`: whether a host was not asked because there was no memory."""
+        if isinstance(what, inputs.OfServer):
+            self._of_server(what)
+            return
+        self._of_links(what)
+        for effect in inputs.apply(self.bus, what, trusted=self._trusted):
+            if isinstance(effect, effects.SendToGuest):
+                self._post_to_guest(effect)
+            elif isinstance(effect, effects.AskHost) and not lacks(number, effect):
+                session = self._session((Role.HOST, effect.host))
+                if session is not None:
+                    session.post(device_link.encode(effect.message, sequence=session.number()))
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def _session(self, key: Key) -> Session | None:
+        known = self.links.get(key)
+        return known.session if known is not None else None
+
+    def _post_to_guest(self, effect: effects.SendToGuest) -> None:
+        session = self._session((Role.GUEST_CONTROL, 0))
+        if session is not None:
+            number = session.number()
+            session.post(link.encode_message(effect.data, where=effect.vp, sint=effect.sint, sequence=number))
+
+    def _of_links(self, what: inputs.ToBus) -> None:
+        """What an input to the bus says of a link."""
+        if isinstance(what, inputs.GuestPacket):
+            self._heard((Role.GUEST_CONTROL, 0), what.packet)
+        elif isinstance(what, inputs.HostPacket):
+            self._heard((Role.HOST, what.host), what.packet)
+        elif isinstance(what, inputs.GuestGone):
+            self.links.pop((Role.GUEST_CONTROL, 0), None)
+        elif isinstance(what, inputs.HostGone):
+            self._ended((Role.HOST, what.host))
+        elif isinstance(what, inputs.HostDead):
+            self.links.pop((Role.HOST, what.host), None)
+        elif isinstance(what, inputs.Offline):
+            self.offline.add(what.vp)
+        elif isinstance(what, inputs.Online):
+            self.offline.discard(what.vp)
+
+    def _heard(self, key: Key, packet: bytes) -> None:
+        known = self.links.get(key)
+        if known is not None and known.session is not None:
+            known.session.received = link.decode_header(packet).sequence
+            known.tokens = known.tokens[-1:]
+
+    def _ended(self, key: Key) -> None:
+        if (known := self.links.get(key)) is not None:
+            known.session = None
+            known.tokens = ()
+
+    def _of_server(self, what: inputs.OfServer) -> None:
+        if isinstance(what, inputs.LinkMade):
+            resumable = bool(what.token)
+            self.links[what.role, what.number] = KnownLink(
+                what, (what.token,) if resumable else (), Session() if resumable else None
+            )
+        elif isinstance(what, inputs.LinkRenewed):
+            if (known := self.links.get((what.role, what.number))) is not None:
+                known.tokens = (what.shown, what.token)
+        elif isinstance(what, inputs.LinkLost):
+            self._ended((Role.GUEST_WORKER, what.vp))
+        else:
+            self._sit(what)
+
+    def _sit(self, seat: SeatSet) -> None:
+        key = (Role.GUEST_WORKER, seat.vp)
+        session = self._session(key)
+        if seat.asked and not self.seats[seat.vp].asked and session is not None:
+            session.post(link.encode(link.Detach(seat.vp), sequence=session.number()))
+        if not seat.occupied:
+            self.links.pop(key, None)
+        self.seats[seat.vp] = seat
+
+
+def _known(state: LinkState) -> KnownLink:
+    made = inputs.LinkMade(state.role, state.number, state.pid, state.start_time, state.uid, state.gid, b"")
+    session = Session.restore(state.session) if state.session is not None else None
+    return KnownLink(made, state.tokens, session)

@@ -155,11 +155,13 @@ def test_the_old_token_is_good_until_the_new_one_is_known(running: Daemon) -> No
         made.hear()
         first = made.token
         for _ in range(3):
+            made.sock.close()
             made.connect(token=first)
         assert made.token != first
         made.confirm()
         eventually(lambda: guest_view(running)["resumed"] == 3, "three resumes")
         assert refusal(made, token=first).code == Code.BAD_TOKEN
+        made.sock.close()
         made.connect()
         assert guest_view(running)["resumed"] == 4
 

@@ -54,9 +54,8 @@ class Keeper:
     def _give_up(self, reason: str) -> None:
         self._kept = False
         self._journal.remove()
-        if self.trouble is None:
-            self.trouble = f"{reason}: {NOT_KEPT}"
-            self._log.error("not kept", reason=self.trouble)
+        self.trouble = f"{reason}: {NOT_KEPT}"
+        self._log.error("not kept", reason=self.trouble)
 
     def settle(self, *, now: bool = False) -> None:
         """Between two inputs: write a snapshot if it is time for one, or if it is wanted `now`."""

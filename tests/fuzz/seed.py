@@ -51,7 +51,12 @@ def inputs() -> Iterator[tuple[str, str, bytes]]:
                     yield "decoders", str(entry["name"]), head + raw
     yield "decoders", "link-hello", bytes([LINK]) + link.encode(link.Hello(1, 1, 0, 0, "demo"))
     yield "decoders", "link-opened", bytes([LINK]) + device_link.encode(device_link.Opened(1, 2, 0))
-    yield from lives()
+    for target, name, data in lives():
+        yield target, name, data
+        # The same life, saved in the middle, and what is changed in it.
+        for number in range(3):
+            steps, change = 3 + 2 * number, bytes([7 * number, 3, 200, 0, 1, 1, *range(number, number + 24)])
+            yield "saved", f"{name}-{number}", data[:1] + bytes([steps]) + data[1:] + change
 
 
 def say(cls: type, *numbers: int) -> bytes:

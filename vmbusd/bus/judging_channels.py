@@ -22,6 +22,8 @@ from vmbusd.bus.saved import SavedChannel, SavedGpadl
 Wrong = Iterator[tuple[str, str]]
 """Fields that cannot be, and why."""
 
+USER_DATA: Final = 120
+"""Bytes of user data of an open."""
 _S: Final = State
 _G: Final = GpadlState
 _NONE: Final[frozenset[GpadlState]] = frozenset()
@@ -181,7 +183,7 @@ def _open(channel: SavedChannel, rule: Rule, around: Around) -> Wrong:
         yield "opened", "differs from the channel"
     for field, request in (("opened", opened), ("reopen", channel.reopen)):
         if request is not None:
-            if len(request.user_data) > len(bytes(120)):
+            if len(request.user_data) != USER_DATA:
                 yield f"{field}.user_data", f"{len(request.user_data)} bytes"
             yield from _reserved(f"{field}.reserved", request.reserved, around)
     yield from _reserved("reserved", channel.reserved, around)

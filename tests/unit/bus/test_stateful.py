@@ -384,11 +384,17 @@ class CrashMachine(BusMachine):
         return cast(Bus, Daemon(OPTIONS, vps=VPS, ram_pages=RAM_PAGES, dice=Random(7)))
 
 
+def many(examples: int) -> settings:
+    """So many runs, each as long as it takes."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
 TestBus = BusMachine.TestCase
+TestBus.settings = many(150)
 TestCrashes = CrashMachine.TestCase
-TestBus.settings = TestCrashes.settings = settings(
-    max_examples=150,
-    stateful_step_count=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+TestCrashes.settings = many(100)

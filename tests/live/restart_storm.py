@@ -192,7 +192,8 @@ def restart_storm(runtime_dir: Path) -> Iterator[Scene]:
 
 def start(runtime_dir: Path) -> Daemon:
     """A daemon for the scene, ready."""
-    return Daemon(runtime_dir, "--partition", f"{PARTITION}:{VPS}").wait_ready()
+    arguments = ("--partition", f"{PARTITION}:{VPS}", "--grace", str(PATIENCE))
+    return Daemon(runtime_dir, *arguments).wait_ready()
 
 
 def kill_and_start(scene: Scene) -> float:

@@ -28,7 +28,7 @@ MAX_PAGES: Final = MAX_BUFFER // WORD - 1
 _U32: Final = 0xFFFFFFFF
 
 
-class Range(msgspec.Struct, frozen=True):
+class Range(msgspec.Struct, frozen=True, gc=False):
     """`byte_count` bytes that begin `byte_offset` bytes into page `pfns[0]`."""
 
     byte_count: int

@@ -76,6 +76,7 @@ async def _daemon(directory: str, partitions: int, channels: int) -> None:
             device = LocalDevice(partition)
             device.peer = _Nobody()  # type: ignore[assignment]
             device.offer(channels)
+        limits.calm_collector()
         print("ready", flush=True)
         await stop.wait()
     finally:

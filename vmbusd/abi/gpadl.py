@@ -74,7 +74,7 @@ def decode_ranges(buffer: bytes, count: int) -> list[Range]:
     """
     if count < 1:
         raise ProtocolError("GPADL without a range")
-    words = struct.unpack(f"<{len(buffer) // WORD}Q", buffer[: len(buffer) & ~(WORD - 1)])
+    words = struct.unpack_from(f"<{len(buffer) // WORD}Q", buffer)
     ranges = []
     at = 0
     for index in range(count):
@@ -91,6 +91,12 @@ def decode_ranges(buffer: bytes, count: int) -> list[Range]:
         ranges.append(Range(byte_count, byte_offset, words[at + 1 : end]))
         at = end
     return ranges
+
+
+def whole_buffer(header: GpadlHeader) -> bytes | None:
+    """The range buffer of a GPADL whose header carries all of it, without padding; None if bodies follow."""
+    length = header.range_buflen & ~(WORD - 1)
+    return header.ranges[:length] if length <= len(header.ranges) else None
 
 
 def split(child_relid: int, gpadl: int, ranges: Sequence[Range]) -> list[GpadlHeader | GpadlBody]:

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi.link import MESSAGE_CONNECTION_OLD
 from vmbusd.bus.channels import Channel, ChannelView
 from vmbusd.bus.connection import Connection
 from vmbusd.bus.effects import Effect, Refused
@@ -161,7 +162,7 @@ class Bus:
     def guest_message(self, data: bytes, connection_id: int, *, trusted: bool = False) -> list[Effect]:
         """A channel message of the guest, as posted on a message connection, `trusted` if it came the way
         that the rest of the system cannot see. Never raises for its bytes."""
-        if self.accepting and not self._waiting:
+        if not self._waiting and self.accepting:
             self._handle(data, connection_id, trusted)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append((data, connection_id, trusted))
@@ -256,16 +257,18 @@ class Bus:
 
     def _finish(self) -> list[Effect]:
         """The effects of this input, and of guest messages that need not wait any longer."""
-        self._advance()
+        if self._connection.now.version == wire.NOT_CONNECTED:
+            self._advance()
         while self._waiting and self.accepting:
             self._handle(*self._waiting.popleft())
-            self._advance()
+            if self._connection.now.version == wire.NOT_CONNECTED:
+                self._advance()
         return self._outbox.take()
 
     def _advance(self) -> None:
-        if self._connection.now.version == wire.NOT_CONNECTED:
-            self._sockets.forget()
-            self._connection.finish()
+        """Nobody is connected, or no longer: end what ends then."""
+        self._sockets.forget()
+        self._connection.finish()
 
     # Messages of the guest
 
@@ -275,7 +278,8 @@ class Bus:
             if now.trusted and not trusted:
                 raise Refusal(Kind.NOT_TRUSTED, "an untrusted message on a trusted connection")
             message = wire.decode(data, now.version, now.features)
-            check_connection_id(message, connection_id)
+            if connection_id != MESSAGE_CONNECTION_OLD:
+                check_connection_id(message, connection_id)
             if self._outbox.paused:
                 self._unpause(message)
             handler = self._from_guest.get(type(message))

@@ -24,10 +24,12 @@ class SendToGuest(msgspec.Struct, frozen=True, gc=False):
 
 
 class AskHost(msgspec.Struct, frozen=True, gc=False):
-    """Send one device message to host link `host`."""
+    """Send one device message to host link `host`. `pages` of guest memory are named in it: they are to exist
+    before the host hears of them."""
 
     host: int
     message: ToHost
+    pages: tuple[int, ...] = ()
 
 
 class FillSlot(msgspec.Struct, frozen=True, gc=False):

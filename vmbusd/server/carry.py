@@ -4,11 +4,11 @@ Memory comes before promises: a channel's block is allocated before its slot nam
 GPADL before a host hears of them. Where there is none, the bus is told what the host would have answered.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from vmbusd.abi import device_link, gpadl, layout, link
+from vmbusd.abi import device_link, layout
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Object
 from vmbusd.abi.messages import UNSUCCESSFUL
@@ -41,24 +41,25 @@ class Carrier:
     def _table(self) -> TableWriter:
         return self._partition.memory.table
 
-    def carry_out(self, effect: effects.Effect, source: Attached | None) -> None:
-        """Do it; `source` is the link whose input led to it."""
-        if isinstance(effect, effects.Refused):
-            self._partition.counters["refused"] += 1
-            if source is not None:
-                source.refuse(effect.kind, effect.reason)
-        else:
-            self._methods[type(effect)](effect)
+    def carry_out(self, wanted: list[effects.Effect], source: Attached | None) -> None:
+        """Do all of it in its order; `source` is the link whose input led to it."""
+        methods = self._methods
+        for effect in wanted:
+            method = methods.get(type(effect))
+            if method is not None:
+                method(effect)
+            else:
+                assert isinstance(effect, effects.Refused), effect
+                self._partition.counters["refused"] += 1
+                if source is not None:
+                    source.refuse(effect.kind, effect.reason)
 
     def _send_to_guest(self, effect: effects.SendToGuest) -> None:
         control = self._partition.control
         if control is None:
             self._partition.counters["messages to no guest"] += 1
-            return
-        sequence = control.next_sequence()
-        control.transmit(
-            link.encode_message(effect.data, where=effect.vp, sint=effect.sint, sequence=sequence)
-        )
+        else:
+            control.deliver(effect.data, effect.vp, effect.sint)
 
     def _ask_host(self, effect: effects.AskHost) -> None:
         host = self._partition.hosts.get(effect.host)
@@ -66,19 +67,19 @@ class Carrier:
             self._partition.counters["requests to no host"] += 1
             return
         message = effect.message
-        if isinstance(message, device_link.Gpadl):
+        if effect.pages:
             try:
-                self._reserve_pages(message)
+                self._reserve(effect.pages)
             except ResourceError as error:
+                assert isinstance(message, device_link.Gpadl), message
                 host.refuse("no memory", str(error))
                 answer = device_link.GpadlAccepted(message.offer_id, message.gpadl, UNSUCCESSFUL)
                 self._partition.feed(host, self._partition.bus.host_message, effect.host, answer)
                 return
         host.tell(message)
 
-    def _reserve_pages(self, message: device_link.Gpadl) -> None:
-        ranges = gpadl.decode_ranges(message.ranges, message.range_count)
-        for first, count in runs({pfn for one in ranges for pfn in one.pfns}):
+    def _reserve(self, pages: tuple[int, ...]) -> None:
+        for first, count in runs(pages):
             self._partition.objects.reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
 
     def _fill_slot(self, effect: effects.FillSlot) -> None:
@@ -94,8 +95,15 @@ class Carrier:
         self._partition.closing.add(effect.flag, effect.generation)
 
 
-def runs(numbers: set[int]) -> Iterator[tuple[int, int]]:
-    """(first, count) of each run of consecutive numbers."""
+def runs(numbers: tuple[int, ...]) -> Iterable[tuple[int, int]]:
+    """(first, count) of each run of consecutive numbers, each number once whatever the order is."""
+    first, count = numbers[0], len(numbers)
+    if count == 1 or numbers == tuple(range(first, first + count)):
+        return ((first, count),)
+    return _scattered(set(numbers))
+
+
+def _scattered(numbers: set[int]) -> Iterator[tuple[int, int]]:
     for _, run in groupby(enumerate(sorted(numbers)), key=lambda item: item[1] - item[0]):
         members = [number for _, number in run]
         yield members[0], len(members)

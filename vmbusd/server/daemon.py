@@ -257,6 +257,7 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
 
     loop.set_exception_handler(fault)
     daemon = Daemon(loop, config, runtime, notifier)
+    limits.calm_collector()
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
         await stop.wait()

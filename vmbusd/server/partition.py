@@ -75,7 +75,7 @@ class Partition:
         self._busy = False
         self._loop = loop
         self._alarm: asyncio.TimerHandle | None = None
-        self._carrier = Carrier(self)
+        self._carry_out = Carrier(self).carry_out
 
     # -- the bus -------------------------------------------------------------------------------------------
 
@@ -85,15 +85,19 @@ class Partition:
         """Give the bus one input and carry out what it wants; what comes meanwhile waits its turn."""
         if self.dead is not None:
             return
-        self._inputs.append((source, call, arguments))
         if self._busy:
+            self._inputs.append((source, call, arguments))
             return
         self._busy = True
         try:
+            if self._inputs:
+                # Left over by an error of ours: they came first.
+                self._inputs.append((source, call, arguments))
+            else:
+                self._carry_out(call(*arguments), source)
             while self._inputs and self.dead is None:
                 origin, method, values = self._inputs.popleft()
-                for effect in method(*values):
-                    self._carrier.carry_out(effect, origin)
+                self._carry_out(method(*values), origin)
         finally:
             self._busy = False
         self.look_for_faults()
@@ -108,6 +112,8 @@ class Partition:
 
     def _set_alarm(self) -> None:
         due = self.bus.next_deadline if self.dead is None else None
+        if due is None and self._alarm is None:
+            return
         if self._alarm is not None:
             if self._alarm.when() == due:
                 return

@@ -214,10 +214,10 @@ class PacketLink:
             self._send_descriptors(packet, fds)
             return
         said = self._said
-        if not said:
-            self._turn.add(self)
         said.append(packet)
-        if len(said) >= SEND_BURST:
+        if len(said) == 1:
+            self._turn.add(self)
+        elif len(said) >= SEND_BURST:
             self.flush()
 
     def flush(self) -> None:

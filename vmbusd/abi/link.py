@@ -186,7 +186,10 @@ def encode(body: msgspec.Struct, *, where: int = 0, sequence: int = 0) -> bytes:
 
 def encode_message(message: bytes, *, where: int, sint: int = 0, sequence: int = 0) -> bytes:
     """One packet with a channel message in it."""
-    return _header(Kind.MESSAGE, where, sint, sequence) + message
+    try:
+        return HEADER.pack(Kind.MESSAGE, where, sint, 0, 0, 0, sequence) + message
+    except struct.error as error:
+        raise UsageError(f"header: {error}: {where}, {sint}, {sequence}") from error
 
 
 def _header(kind: int, where: int, sint: int, sequence: int) -> bytes:

@@ -7,9 +7,10 @@ until its process is known dead. Sources: OpenVMM channels.rs, spec/02 section 8
 """
 
 import enum
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
+
+import msgspec
 
 from vmbusd.abi import device_link, messages
 from vmbusd.abi.errors import ProtocolError
@@ -35,8 +36,7 @@ class GpadlState(enum.Enum):
     HELD = enum.auto()  # the device has let go, but the memory may still be touched
 
 
-@dataclass(slots=True, eq=False)
-class Gpadl:
+class Gpadl(msgspec.Struct, eq=False, gc=False):
     """One GPADL of one channel. `pages` counts towards the cap, `ring` is what an open will look at."""
 
     handle: int

@@ -79,8 +79,9 @@ class Carrier:
         host.tell(message)
 
     def _reserve(self, pages: tuple[int, ...]) -> None:
+        reserve = self._partition.objects.reserve
         for first, count in runs(pages):
-            self._partition.objects.reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
+            reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
 
     def _fill_slot(self, effect: effects.FillSlot) -> None:
         try:

@@ -198,6 +198,8 @@ class Daemon:
         task.add_done_callback(connected)
 
     def _act(self, request: Request) -> dict[str, object]:
+        # What the answer counts as done has left, so whoever reads it finds what it led to.
+        self.door.turn.end()
         return self._acts[type(request)](request)
 
     def _status(self) -> dict[str, object]:

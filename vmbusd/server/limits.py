@@ -53,8 +53,8 @@ LOG_LINES: Final = 100
 LOG_INTERVAL: Final = 10.0
 """Lines of one event logged in so many seconds: a person reads fewer, a flood of connects makes more."""
 COLLECT_AFTER: Final = 50_000
-"""Objects that may form cycles, made and not freed, before the collector looks at the young ones: 2047 channels
-being opened make about 10 000 that stay, and a look at all of a large daemon takes tens of milliseconds."""
+"""Objects that may form cycles, made and not freed, before the collector looks at the young ones: a few times
+what the open of 2047 channels makes. Looks at everything follow from these, and cost tens of milliseconds."""
 
 
 def calm_collector() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vmbusd.abi import layout, link
+from vmbusd.abi import layout, link, native
 from vmbusd.abi.link import Code, Object, Role
 from vmbusd.bus import effects
 from vmbusd.bus.bus import Bus
@@ -73,6 +73,7 @@ class Partition:
         self._nameless: set[str] = set()
         self._inputs: deque[Input] = deque()
         self._busy = False
+        self._hears = True
         self._loop = loop
         self._alarm: asyncio.TimerHandle | None = None
         self._carry_out = Carrier(self).carry_out
@@ -100,11 +101,15 @@ class Partition:
                 self._carry_out(method(*values), origin)
         finally:
             self._busy = False
-        self.look_for_faults()
-        if self.control is not None:
+        if native.faults() != self.memory.faults:
+            self.look_for_faults()
+        bus = self.bus
+        if bus.accepting is not self._hears and self.control is not None:
             # The bus holds a few packets of a guest that is to wait, the socket the rest.
-            self.control.listen(self.bus.accepting)
-        self._set_alarm()
+            self._hears = bus.accepting
+            self.control.listen(bus.accepting)
+        if bus.next_deadline is not None or self._alarm is not None:
+            self._set_alarm()
 
     def tell_time(self) -> None:
         """Let the bus know what time it is."""
@@ -112,8 +117,6 @@ class Partition:
 
     def _set_alarm(self) -> None:
         due = self.bus.next_deadline if self.dead is None else None
-        if due is None and self._alarm is None:
-            return
         if self._alarm is not None:
             if self._alarm.when() == due:
                 return
@@ -185,6 +188,7 @@ class Partition:
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
         self.control = control
+        self._hears = True
         self.vps.guest_attached()
 
     def guest_ended(self) -> None:

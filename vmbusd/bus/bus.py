@@ -265,11 +265,13 @@ class Bus:
             if connection.now.version == wire.NOT_CONNECTED:
                 sockets.forget()
                 connection.finish()
-            self.accepting = not (outbox.blocked or connection.resets or sockets.full)
+            self.accepting = not (
+                outbox.blocked or connection.resets or (sockets.requests and sockets.full)
+            )
             if not (self._waiting and self.accepting):
                 break
             self._handle(*self._waiting.popleft())
-        self.next_deadline = sockets.next_deadline()
+        self.next_deadline = sockets.next_deadline() if sockets.deadlines else None
         return outbox.take()
 
     # Messages of the guest

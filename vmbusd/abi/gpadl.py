@@ -79,19 +79,17 @@ def decode_ranges(buffer: bytes, count: int) -> list[Range]:
     length = len(buffer) // WORD
     unpack = _WORDS[length].unpack_from if length < len(_WORDS) else struct.Struct(f"<{length}Q").unpack_from
     words = unpack(buffer)
-    ranges = []
+    ranges: list[Range] = []
     at = 0
     for index in range(count):
-        if at >= len(words):
+        if at >= length:
             raise ProtocolError(f"GPADL range {index} of {count} is missing")
         byte_count, byte_offset = words[at] & _U32, words[at] >> 32
         end = at + 1 + (byte_offset + byte_count + PAGE - 1) // PAGE
         if byte_count == 0 or byte_offset >= PAGE or byte_count + byte_offset > _U32:
             raise ProtocolError(f"GPADL range {index}: {byte_count} bytes at offset {byte_offset:#x}")
-        if end > len(words):
-            raise ProtocolError(
-                f"GPADL range {index}: {end - at - 1} pages needed, {len(words) - at - 1} came"
-            )
+        if end > length:
+            raise ProtocolError(f"GPADL range {index}: {end - at - 1} pages needed, {length - at - 1} came")
         ranges.append(Range(byte_count, byte_offset, words[at + 1 : end]))
         at = end
     return ranges

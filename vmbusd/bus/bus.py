@@ -265,9 +265,7 @@ class Bus:
             if connection.now.version == wire.NOT_CONNECTED:
                 sockets.forget()
                 connection.finish()
-            self.accepting = not (
-                outbox.blocked or connection.resets or (sockets.requests and sockets.full)
-            )
+            self.accepting = not (outbox.blocked or connection.resets or (sockets.requests and sockets.full))
             if not (self._waiting and self.accepting):
                 break
             self._handle(*self._waiting.popleft())

@@ -69,5 +69,6 @@ class Outbox:
 
     def take(self) -> list[Effect]:
         """All effects so far; the outbox is empty again."""
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        self._effects = []
         return effects

@@ -35,8 +35,8 @@ class Sockets:
     """Socket connects of a partition.
 
     Args: `offers`, how a channel is offered. Attributes: `provider`, the host link that gets the connects, or
-    None; `now`, seconds, as last told; `full`, no further guest message may be taken; `requests`, connects that
-    are unanswered; `deadlines`, a heap, also of some that count for nothing any more.
+    None; `now`, seconds, as last told; `full`, no further guest message may be taken; `requests`, connects
+    that are unanswered; `deadlines`, a heap, also of some that count for nothing any more.
     """
 
     def __init__(self, outbox: Outbox, lifecycle: Lifecycle, offers: Offers) -> None:

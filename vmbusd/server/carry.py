@@ -25,16 +25,19 @@ class Carrier:
 
     def __init__(self, partition: "Partition") -> None:
         self._partition = partition
-        self._methods: dict[type, Callable[[Any], None]] = {
+        self._methods: dict[type, Callable[[Any, Attached | None], None]] = {
+            effects.Refused: self._refused,
             effects.SendToGuest: self._send_to_guest,
             effects.AskHost: self._ask_host,
             effects.FillSlot: self._fill_slot,
-            effects.SetTarget: lambda effect: self._table.set_target(effect.relid, effect.vp),
-            effects.OpenSlot: lambda effect: self._table.open(effect.flag, effect.relid, effect.generation),
+            effects.SetTarget: lambda effect, _: self._table.set_target(effect.relid, effect.vp),
+            effects.OpenSlot: lambda effect, _: self._table.open(
+                effect.flag, effect.relid, effect.generation
+            ),
             effects.CloseSlot: self._close_slot,
-            effects.EmptySlot: lambda effect: self._table.empty(effect.flag, effect.relid),
-            effects.SetState: lambda effect: self._table.set_state(effect.relid, effect.state),
-            effects.Disconnected: lambda _: partition.log.info("guest disconnected"),
+            effects.EmptySlot: lambda effect, _: self._table.empty(effect.flag, effect.relid),
+            effects.SetState: lambda effect, _: self._table.set_state(effect.relid, effect.state),
+            effects.Disconnected: lambda _effect, _: partition.log.info("guest disconnected"),
         }
 
     @property
@@ -45,23 +48,21 @@ class Carrier:
         """Do all of it in its order; `source` is the link whose input led to it."""
         methods = self._methods
         for effect in wanted:
-            method = methods.get(type(effect))
-            if method is not None:
-                method(effect)
-            else:
-                assert isinstance(effect, effects.Refused), effect
-                self._partition.counters["refused"] += 1
-                if source is not None:
-                    source.refuse(effect.kind, effect.reason)
+            methods[type(effect)](effect, source)
 
-    def _send_to_guest(self, effect: effects.SendToGuest) -> None:
+    def _refused(self, effect: effects.Refused, source: Attached | None) -> None:
+        self._partition.counters["refused"] += 1
+        if source is not None:
+            source.refuse(effect.kind, effect.reason)
+
+    def _send_to_guest(self, effect: effects.SendToGuest, _: Attached | None) -> None:
         control = self._partition.control
         if control is None:
             self._partition.counters["messages to no guest"] += 1
         else:
             control.deliver(effect.data, effect.vp, effect.sint)
 
-    def _ask_host(self, effect: effects.AskHost) -> None:
+    def _ask_host(self, effect: effects.AskHost, _: Attached | None) -> None:
         host = self._partition.hosts.get(effect.host)
         if host is None:
             self._partition.counters["requests to no host"] += 1
@@ -83,7 +84,7 @@ class Carrier:
         for first, count in runs(pages):
             reserve(Object.RAM, first * layout.PAGE, count * layout.PAGE)
 
-    def _fill_slot(self, effect: effects.FillSlot) -> None:
+    def _fill_slot(self, effect: effects.FillSlot, _: Attached | None) -> None:
         try:
             self._partition.objects.reserve_block(effect.flag)
         except ResourceError as error:
@@ -91,7 +92,7 @@ class Carrier:
                 host.take_back(effect, str(error))
         self._partition.memory.fill(effect)
 
-    def _close_slot(self, effect: effects.CloseSlot) -> None:
+    def _close_slot(self, effect: effects.CloseSlot, _: Attached | None) -> None:
         self._partition.memory.table.close(effect.flag)
         self._partition.closing.add(effect.flag, effect.generation)
 

@@ -71,6 +71,12 @@ def rows() -> dict[str, Row]:
         Row("ours.all", f"open + close of {MANY} channels, in all", "ns", goal=Goal(most=3 * SECOND)),
         Row("ours.idle", f"memory of the daemon, {FULL} x {MANY} channels offered", "MiB"),
         Row("ours.full", f"memory of the daemon, {FULL} x {MANY} channels open", "MiB", "ours.idle"),
+        Row(
+            "ours.life.full",
+            f"open + close of {MANY} channels, {FULL - 1} x {MANY} open beside them",
+            CHANNEL,
+            f"ours.life.{MANY}",
+        ),
     ]
     order = list(TITLES)
     return {row.key: row for row in sorted(found, key=lambda row: order.index(row.group))}
@@ -149,6 +155,9 @@ class Suite:
             for guest in guests:
                 guest.open(MANY)
             self.take("ours.full", lambda: _control.resident(pid))
+            first.close(MANY)
+            for _ in range(rounds):
+                self.take("ours.life.full", lambda: first.life(MANY))
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ import uvloop
 from vmbusd.abi import device_link, native, paths
 from vmbusd.server import config, limits, log
 from vmbusd.server.daemon import Daemon
+from vmbusd.server.inputs import HostPacket
 from vmbusd.server.links import HostLink
 from vmbusd.server.partition import Partition
 from vmbusd.server.runtime import Runtime
@@ -50,7 +51,7 @@ class LocalDevice(HostLink):
             self.say(device_link.Offer(number, UUID(int=1), UUID(int=number)))
 
     def say(self, message: device_link.FromHost) -> None:
-        self.partition.feed(self, self.partition.bus.host_message, self.number, message)
+        self.partition.feed(self, HostPacket(self.number, device_link.encode(message), message))
 
     def tell(self, message: device_link.ToHost) -> None:
         answer: Any = self._reply.get(type(message))
@@ -60,6 +61,8 @@ class LocalDevice(HostLink):
 
 class _Nobody:
     """The process of a local device, which has none."""
+
+    pid = uid = gid = start_time = 0
 
     def close(self) -> None:
         pass
@@ -76,6 +79,7 @@ async def _daemon(directory: str, partitions: int, channels: int) -> None:
             device = LocalDevice(partition)
             device.peer = _Nobody()  # type: ignore[assignment]
             device.offer(channels)
+        limits.calm_collector()
         print("ready", flush=True)
         await stop.wait()
     finally:

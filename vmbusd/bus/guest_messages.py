@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from vmbusd.abi import messages, wire
+from vmbusd.abi.link import MESSAGE_CONNECTION_OLD
 from vmbusd.bus.effects import Refused
 from vmbusd.bus.negotiation import SINTS, Contact, check_connection_id
 from vmbusd.bus.offers import Offers
@@ -63,7 +64,8 @@ class GuestMessages:
             if now.trusted and not trusted:
                 raise Refusal(Kind.NOT_TRUSTED, "an untrusted message on a trusted connection")
             message = wire.decode(data, now.version, now.features)
-            check_connection_id(message, connection_id)
+            if connection_id != MESSAGE_CONNECTION_OLD:
+                check_connection_id(message, connection_id)
             if self._outbox.paused:
                 self._unpause(message)
             handler = self._handlers.get(type(message))

@@ -60,7 +60,8 @@ class Registry:
 
     def offered(self, host: int, offer_id: int) -> Channel | None:
         """The living offer `offer_id` of a host link."""
-        return self._by_host.get(host, {}).get(offer_id)
+        offers = self._by_host.get(host)
+        return None if offers is None else offers.get(offer_id)
 
     def bound(self) -> list[Channel]:
         """Every channel that has a host, of one host in the order in which it got it; also those that are

@@ -36,8 +36,8 @@ class Sockets:
 
     Args: `offers`, how a channel is offered. Attributes: `provider`, the host link that gets the connects, or
     None; `now`, seconds, as last told; `full`, no further guest message may be taken; `requests`, connects
-    that the provider has not answered, by id (the message, the version spoken);
-    `last_id`, the newest id.
+    that the provider has not answered, by id (the message, the version spoken); `last_id`, the newest id;
+    `heap`, the deadlines, also of some that count for nothing any more.
     """
 
     def __init__(self, outbox: Outbox, lifecycle: Lifecycle, offers: Offers) -> None:
@@ -46,7 +46,7 @@ class Sockets:
         self._offer = offers
         self.requests: dict[int, tuple[Request, int]] = {}
         self.last_id = 0
-        self._deadlines: list[tuple[float, int, Channel]] = []
+        self.heap: list[tuple[float, int, Channel]] = []
         self._order = 0
         self.provider: int | None = None
         self.now = 0.0
@@ -107,11 +107,11 @@ class Sockets:
     def remember(self, due: float, channel: Channel) -> None:
         """Look at the channel when it is `due`; among equals in the order of the calls."""
         self._order += 1
-        heapq.heappush(self._deadlines, (due, self._order, channel))
+        heapq.heappush(self.heap, (due, self._order, channel))
 
     def deadlines(self) -> list[tuple[float, Channel]]:
         """What `remember` was told and is not past, in the order in which it will be looked at."""
-        return [(due, channel) for due, _, channel in sorted(self._deadlines)]
+        return [(due, channel) for due, _, channel in sorted(self.heap)]
 
     def host_gone(self, host: int) -> None:
         """The provider has lost what it was asked."""
@@ -127,15 +127,15 @@ class Sockets:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None: never."""
-        while self._deadlines and not self._pending(*self._deadlines[0]):
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        while self.heap and not self._pending(*self.heap[0]):
+            heapq.heappop(self.heap)
+        return self.heap[0][0] if self.heap else None
 
     def tick(self, now: float) -> None:
         """It is `now`: withdraw the sockets that were not opened in time."""
         self.now = max(now, self.now)
         while (due := self.next_deadline()) is not None and due <= self.now:
-            channel = heapq.heappop(self._deadlines)[2]
+            channel = heapq.heappop(self.heap)[2]
             channel.expires = None
             self._lifecycle.withdraw(channel)
 

@@ -262,6 +262,8 @@ class Daemon:
             raise ResourceError(f"cannot run {sys.executable} again: {error.strerror}") from error
 
     def _act(self, request: Request) -> dict[str, object]:
+        # What the answer counts as done has left, so whoever reads it finds what it led to.
+        self.door.turn.end()
         return self._acts[type(request)](request)
 
     def _status(self) -> dict[str, object]:
@@ -322,6 +324,7 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier, handed_ov
 
     loop.set_exception_handler(fault)
     daemon = Daemon(loop, config, runtime, notifier, handed_over, lambda: orders.put_nowait(False))
+    limits.calm_collector()
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
         while not await orders.get():

@@ -39,7 +39,7 @@ class Door:
     """Receives the connections of one daemon until their hello is answered.
 
     Attributes: `waiting`, connections that have not said hello yet; `links`, sockets of guests and hosts that
-    are open; `grace`, seconds that a resumable link may be away.
+    are open; `grace`, seconds that a resumable link may be away; `turn`, of all its links.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Door:
         self.loop = loop
         self.partitions = partitions
         self.log = log
-        self._turn = Turn(loop)
+        self.turn = Turn(loop)
 
     def accepted(self, sock: socket.socket, scarce: bool, roles: frozenset[Role], max_packet: int) -> None:
         """A connection came in; `scarce`: there are no descriptors left to serve it."""
@@ -69,7 +69,7 @@ class Door:
         except ResourceError as error:
             self._turn_away(sock, Code.NOT_ALLOWED, str(error))
             return
-        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet, self._turn), peer, roles)
+        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet, self.turn), peer, roles)
         self.waiting.add(newcomer)
         self.links += 1
 

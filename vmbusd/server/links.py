@@ -45,6 +45,14 @@ class GuestControl(Attached):
         self._is_hearing = True
         self._held: deque[tuple[link.Header, bytes]] = deque()
 
+    def packet(self, data: bytes) -> None:
+        # Nearly all that a daemon hears on a plain link; whatever is wrong with a packet is said below.
+        if self.session is None and link.message_of(data) is not None:
+            self.partition.keeper.settle()
+            self.partition.feed(self, GuestPacket(data))
+        else:
+            super().packet(data)
+
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind == Kind.DETACHED:
             self.leave()
@@ -55,6 +63,10 @@ class GuestControl(Attached):
         if size > link.MAX_CHANNEL_MESSAGE:
             raise ProtocolError(f"channel message of {size} bytes, at most {link.MAX_CHANNEL_MESSAGE}")
         self.partition.feed(self, GuestPacket(data))
+
+    def deliver(self, message: bytes, vp: int, sint: int) -> None:
+        """Send a channel message."""
+        self.transmit(link.encode_message(message, where=vp, sint=sint, sequence=self.next_sequence()))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
         if self._listening and not self._held:

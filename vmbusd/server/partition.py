@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from structlog.typing import FilteringBoundLogger
 
-from vmbusd.abi import layout, link
+from vmbusd.abi import layout, link, native
 from vmbusd.abi.link import Code, Object, Role
 from vmbusd.bus.bus import Bus
 from vmbusd.bus.effects import FillSlot
@@ -81,9 +81,11 @@ class Partition:
         self._inputs: deque[tuple[Attached | None, inputs.ToBus]] = deque()
         self._busy = False
         self._cause = 0
+        self._hears = True
         self._loop = loop
         self._alarm: asyncio.TimerHandle | None = None
         self._carrier = Carrier(self)
+        self._carry_out = self._carrier.carry_out
 
     # -- the bus -------------------------------------------------------------------------------------------
 
@@ -91,24 +93,34 @@ class Partition:
         """Give the bus one input and carry out what it wants; what comes meanwhile waits its turn."""
         if self.dead is not None:
             return
-        self._inputs.append((source, what))
         if self._busy:
+            self._inputs.append((source, what))
             return
         self._busy = True
         try:
+            if self._inputs:
+                # Left over by an error of ours: they came first.
+                self._inputs.append((source, what))
+            else:
+                self._take_in(source, what)
             while self._inputs and self.dead is None:
-                origin, each = self._inputs.popleft()
-                if not isinstance(each, inputs.NoPages):
-                    self._cause = self.keeper.keep(each)
-                for effect in inputs.apply(self.bus, each, trusted=self.spec.trusted):
-                    self._carrier.carry_out(effect, origin)
+                self._take_in(*self._inputs.popleft())
         finally:
             self._busy = False
-        self.look_for_faults()
-        if self.control is not None:
+        if native.faults() != self.memory.faults:
+            self.look_for_faults()
+        bus = self.bus
+        if bus.accepting is not self._hears and self.control is not None:
             # The bus holds a few packets of a guest that is to wait, the socket the rest.
-            self.control.listen(self.bus.accepting)
-        self._set_alarm()
+            self._hears = bus.accepting
+            self.control.listen(bus.accepting)
+        if bus.next_deadline is not None or self._alarm is not None:
+            self._set_alarm()
+
+    def _take_in(self, source: Attached | None, what: inputs.ToBus) -> None:
+        if not isinstance(what, inputs.NoPages):
+            self._cause = self.keeper.keep(what)
+        self._carry_out(inputs.apply(self.bus, what, trusted=self.spec.trusted), source)
 
     def answer_for(self, host: HostLink, offer_id: int, gpadl: int) -> None:
         """There is no memory for a GPADL: refuse it in the host's name, who never hears of it.
@@ -212,6 +224,7 @@ class Partition:
         """A guest begins."""
         self._keep_link(control, 0)
         self.control = control
+        self._hears = True
         self.vps.guest_attached()
 
     def guest_ended(self) -> None:

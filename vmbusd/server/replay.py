@@ -22,8 +22,8 @@ from vmbusd.server.config import PartitionSpec
 from vmbusd.server.inputs import Key, SeatSet
 from vmbusd.server.state import LinkState, PartitionState
 
-Reserve = Callable[[device_link.Gpadl], None]
-"""Raises ResourceError when there is no memory for the pages of a GPADL."""
+Reserve = Callable[[tuple[int, ...]], None]
+"""Raises ResourceError when there is no memory for these pages."""
 
 
 @dataclass(slots=True)
@@ -66,15 +66,16 @@ class Replay:
 
         def lacks(cause: int, effect: effects.AskHost) -> bool:
             message = effect.message
-            if not isinstance(message, device_link.Gpadl):
+            if not effect.pages:
                 return False
+            assert isinstance(message, device_link.Gpadl), message
             answer = inputs.NoPages(cause, effect.host, message.offer_id, message.gpadl)
             if answer in unasked:
                 return True
             if cause < last:
                 return False
             try:
-                reserve(message)
+                reserve(effect.pages)
             except ResourceError:
                 refused.append(answer)
                 return True

@@ -167,19 +167,20 @@ class PacketLink:
     # -- in ------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        if not self._unread and self.open and self._listening:
+        unread = self._unread
+        if not unread and self._listening:
             self._take()
         try:
-            while self._unread and self.open and self._listening:
-                self._hear(self._unread.popleft())
+            while unread and self._listening:
+                self._hear(unread.popleft())
         finally:
-            if self._unread and self.open and self._listening:
+            if unread and self._listening:
                 # Only after an error of ours; the packets behind it are not to wait for the next one.
                 self._loop.call_soon(self._readable)
 
     def read_one(self) -> bool:
         """Take one packet if there is one; False when there is none to take now, or the link is over."""
-        if not (self.open and self._listening):
+        if not self._listening:
             return False
         if not self._unread:
             self._take()
@@ -221,10 +222,10 @@ class PacketLink:
             self._send_descriptors(packet, fds)
             return
         said = self._said
-        if not said:
-            self._turn.add(self)
         said.append(packet)
-        if len(said) >= SEND_BURST:
+        if len(said) == 1:
+            self._turn.add(self)
+        elif len(said) >= SEND_BURST:
             self.flush()
 
     def flush(self) -> None:
@@ -351,7 +352,7 @@ class PacketLink:
 
     def _stop(self) -> None:
         """No more reading, nothing of ours waits any more."""
-        self.open = False
+        self.open = self._listening = False
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         for _, fds in self._queue:

@@ -138,7 +138,7 @@ def _resume(
         there=True,
     )
     try:
-        replay.run(saved.number + 1, saved.bodies, lambda message: reserve_pages(objects, message))
+        replay.run(saved.number + 1, saved.bodies, lambda pages: reserve_pages(objects, pages))
         for known in replay.links.values():
             if known.made.role is Role.HOST and known.session is not None:
                 objects.take_host(known.made.number)

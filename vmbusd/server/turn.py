@@ -43,10 +43,11 @@ class Turn:
     def add(self, link: Flushed) -> None:
         """The link has something to send now."""
         if not self._links:
-            self._loop.call_soon(self._end)
+            self._loop.call_soon(self.end)
         self._links.append(link)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Send everything now; whoever is about to be told of it by another way must not hear it first."""
         links, self._links = self._links, []
         links.reverse()
         try:

@@ -12,7 +12,6 @@ from guest_client import Channel, Driver, Guest
 from host_client import Device, Host
 from host_client.channel import Channel as HostChannel
 from tests.unit.server.in_process import InProcess, in_process
-from vmbusd.abi import device_link
 from vmbusd.abi.errors import ChannelGone, RefusedError, ResourceError
 from vmbusd.abi.layout import PAGE
 from vmbusd.abi.link import Role
@@ -45,12 +44,12 @@ class Ringer(Device):
         channel.signal()
 
 
-def never(_message: device_link.Gpadl) -> None:
+def never(_pages: tuple[int, ...]) -> None:
     """Nothing is asked of the machine: every decision is in the journal already."""
     raise AssertionError("a replay between two inputs has to ask for nothing")
 
 
-def reserved(_message: device_link.Gpadl) -> None:
+def reserved(_pages: tuple[int, ...]) -> None:
     """There was memory, and there is."""
 
 
@@ -227,10 +226,10 @@ def test_of_the_last_input_the_machine_is_asked_again(scene: Scene, runtime_dir:
     whats = [inputs.decode(body) for body in read.bodies]
     outcomes = []
     for end in range(1, len(whats) + 1):
-        asked: list[device_link.Gpadl] = []
+        asked: list[tuple[int, ...]] = []
 
-        def full(message: device_link.Gpadl, asked: list[device_link.Gpadl] = asked) -> None:
-            asked.append(message)
+        def full(pages: tuple[int, ...], asked: list[tuple[int, ...]] = asked) -> None:
+            asked.append(pages)
             raise ResourceError("no memory")
 
         ram_pages = scene.partition.memory.ram_size // PAGE

@@ -168,7 +168,9 @@ class Attached(abc.ABC):
         if header.kind == Kind.CONFIRM:
             body = link.decode_body(header, data)
             assert isinstance(body, link.Confirm)
-            self.session.take_confirmation(body.received)
+            if body.received > self.session.confirmed:
+                self.session.take_confirmation(body.received)
+                self.partition.link_confirmed(self, body.received)
             self._pump(self.session)
             self.drained()
         else:
@@ -254,7 +256,10 @@ class Attached(abc.ABC):
         """
         assert self.session is not None
         assert self.wire is None
+        before = self.session.confirmed
         self.session.resume(received)
+        if received > before:
+            self.partition.link_confirmed(self, received)
         self._end_grace()
         self.wire = wire
         self.resumed += 1

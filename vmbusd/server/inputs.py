@@ -139,6 +139,14 @@ class LinkRenewed(msgspec.Struct, frozen=True, tag=14, array_like=True):
     token: bytes
 
 
+class LinkConfirmed(msgspec.Struct, frozen=True, tag=17, array_like=True):
+    """A link's peer has every packet up to number `received`: a replay need not keep them."""
+
+    role: Role
+    number: int
+    received: int
+
+
 class LinkLost(msgspec.Struct, frozen=True, tag=15, array_like=True):
     """A worker's link was given up while its process lives."""
 
@@ -175,7 +183,7 @@ ToBus = (
     | Reset
 )
 """What the bus hears of."""
-OfServer = LinkMade | LinkRenewed | LinkLost | SeatSet
+OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
 """What it does not."""
 Input = ToBus | OfServer
 _Other = (
@@ -193,6 +201,7 @@ _Other = (
     | Reset
     | LinkMade
     | LinkRenewed
+    | LinkConfirmed
     | LinkLost
     | SeatSet
 )

@@ -216,9 +216,11 @@ class Partition:
 
     def link_renewed(self, attached: Attached, shown: bytes) -> None:
         """A link came back with the token `shown`, and is about to be told its new one."""
-        number = attached.number if isinstance(attached, HostLink) else 0
-        vp = attached.vp if isinstance(attached, Worker) else 0
-        self.keeper.keep(inputs.LinkRenewed(attached.role, number or vp, shown, attached.token))
+        self.keeper.keep(inputs.LinkRenewed(attached.role, _number(attached), shown, attached.token))
+
+    def link_confirmed(self, attached: Attached, received: int) -> None:
+        """Its peer has our packets up to this number."""
+        self.keeper.keep(inputs.LinkConfirmed(attached.role, _number(attached), received))
 
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
@@ -366,3 +368,10 @@ class Partition:
         self.hosts.clear()
         self.workers.clear()
         self.memory.close()
+
+
+def _number(attached: Attached) -> int:
+    """Which of its role a link is."""
+    if isinstance(attached, HostLink):
+        return attached.number
+    return attached.vp if isinstance(attached, Worker) else 0

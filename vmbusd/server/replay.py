@@ -150,6 +150,9 @@ class Replay:
         elif isinstance(what, inputs.LinkRenewed):
             if (known := self.links.get((what.role, what.number))) is not None:
                 known.tokens = (what.shown, what.token)
+        elif isinstance(what, inputs.LinkConfirmed):
+            if (session := self._session((what.role, what.number))) is not None:
+                session.resume(what.received)
         elif isinstance(what, inputs.LinkLost):
             self._ended((Role.GUEST_WORKER, what.vp))
         else:

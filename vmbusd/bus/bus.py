@@ -38,13 +38,15 @@ from vmbusd.bus.targets import Targets
 
 
 class BusStatistics(msgspec.Struct, frozen=True):
-    """What a bus holds: offers, relids in use, GPADLs, those unfinished, and pages that they name."""
+    """What a bus holds: offers, relids in use, GPADLs, those unfinished, and pages that they name; and how
+    often a GPADL was refused because there are too many."""
 
     channels: int
     relids: int
     gpadls: int
     unfinished_gpadls: int
     gpadl_pages: int
+    gpadls_at_limit: int
 
 
 class Bus:
@@ -161,6 +163,7 @@ class Bus:
             gpadls=self._gpadls.count,
             unfinished_gpadls=self._gpadls.unfinished,
             gpadl_pages=self._gpadls.pages,
+            gpadls_at_limit=self._gpadls.at_limit,
         )
 
     # Inputs of the guest

@@ -49,7 +49,8 @@ class Gpadls:
     """All GPADLs of a partition.
 
     Args: `outbox`, where effects go; `ram_pages`, pages of guest memory: no higher page number is accepted;
-    `max_unfinished`, how many may lack bodies (case 310).
+    `max_unfinished`, how many may lack bodies (case 310). Attributes: `at_limit`, how often one was refused
+    because there are too many, of them or of their pages.
     """
 
     def __init__(self, outbox: Outbox, ram_pages: int, max_unfinished: int) -> None:
@@ -59,6 +60,7 @@ class Gpadls:
         self._unfinished: dict[int, tuple[Channel, Gpadl, Assembly]] = {}
         self._count = 0
         self._pages = 0
+        self.at_limit = 0
 
     @property
     def count(self) -> int:
@@ -95,8 +97,8 @@ class Gpadls:
             channel is None
             or channel.reserved is not None
             or handle in channel.gpadls
-            or self._count >= MAX_GPADLS
-            or (buffer is None and not self._may_begin(handle))
+            or (buffer is None and handle in self._unfinished)
+            or self._is_full(buffer is None)
         ):
             self._created(message.child_relid, handle, messages.UNSUCCESSFUL)
             return
@@ -107,8 +109,10 @@ class Gpadls:
         else:
             self._complete(channel, gpadl, buffer, message.rangecount)
 
-    def _may_begin(self, handle: int) -> bool:
-        return handle not in self._unfinished and len(self._unfinished) < self._max_unfinished
+    def _is_full(self, is_unfinished: bool) -> bool:
+        full = self._count >= MAX_GPADLS or (is_unfinished and len(self._unfinished) >= self._max_unfinished)
+        self.at_limit += full
+        return full
 
     def body(self, message: messages.GpadlBody) -> None:
         """The guest continues a GPADL. Raises Refusal when none is unfinished by that handle (case 094)."""
@@ -238,6 +242,7 @@ class Gpadls:
         if highest >= self._ram_pages:
             raise ProtocolError(f"page {highest:#x} is outside the {self._ram_pages} pages of guest memory")
         if self._pages + len(pages) > MAX_TOTAL_PAGES:
+            self.at_limit += 1
             raise ProtocolError(f"GPADLs of a partition name at most {MAX_TOTAL_PAGES} pages")
 
     def _created(self, relid: int, handle: int, status: int) -> None:

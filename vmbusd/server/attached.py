@@ -200,6 +200,7 @@ class Attached(abc.ABC):
         self.bye(Code.BAD_PACKET, text)
 
     def overflowed(self, text: str) -> None:
+        self.partition.counters["queue at limit"] += 1
         self.bye(Code.LIMIT, text)
 
     @abc.abstractmethod

@@ -184,6 +184,7 @@ class Daemon:
         if name in self.partitions:
             raise UsageError(f"partition {name} exists already")
         if len(self.partitions) >= limits.MAX_PARTITIONS:
+            self.door.hits["partitions"] += 1
             raise UsageError(f"{limits.MAX_PARTITIONS} partitions are the most")
         partition = starting.make(
             self.loop,
@@ -219,6 +220,7 @@ class Daemon:
 
     def _admin_accepted(self, sock: socket.socket, scarce: bool) -> None:
         if scarce or len(self._admins) >= limits.MAX_ADMIN_LINKS:
+            self.door.hits["descriptors" if scarce else "admin_links"] += 1
             text = (
                 "too many open files" if scarce else f"{limits.MAX_ADMIN_LINKS} administrators are connected"
             )
@@ -275,6 +277,9 @@ class Daemon:
                 "runtime_dir": str(self.runtime.path),
                 "uptime": time.monotonic() - self._started,
                 "links": self.door.links,
+                "limits": status.daemon_limits(
+                    self.door, partitions=len(self.partitions), admin_links=len(self._admins)
+                ),
             },
             "partitions": [status.partition_view(each) for each in self.partitions.values()],
         }

@@ -7,6 +7,7 @@ found good. Source: DESIGN section 4.
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -39,7 +40,8 @@ class Door:
     """Receives the connections of one daemon until their hello is answered.
 
     Attributes: `waiting`, connections that have not said hello yet; `links`, sockets of guests and hosts that
-    are open; `grace`, seconds that a resumable link may be away; `turn`, of all its links.
+    are open; `grace`, seconds that a resumable link may be away; `turn`, of all its links; `hits`, how often
+    a limit was met, by its name in the status.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Door:
     ) -> None:
         self.waiting: set[Newcomer] = set()
         self.links = 0
+        self.hits: Counter[str] = Counter()
         self.grace = grace
         self.wrong_tokens = WrongTokens()
         self.loop = loop
@@ -61,6 +64,7 @@ class Door:
     def accepted(self, sock: socket.socket, scarce: bool, roles: frozenset[Role], max_packet: int) -> None:
         """A connection came in; `scarce`: there are no descriptors left to serve it."""
         if scarce or self.links >= limits.MAX_LINKS:
+            self.hits["descriptors" if scarce else "links"] += 1
             text = "too many links" if not scarce else "too many open files"
             self._turn_away(sock, Code.LIMIT, f"vmbusd is at its limit: {text}")
             return
@@ -142,6 +146,7 @@ class Newcomer:
         self._wire.finish(link.encode(link.Refused(code, text.encode())), text)
 
     def _too_late(self) -> None:
+        self._door.hits["hello_seconds"] += 1
         self.refuse(Code.BAD_PACKET, f"no hello within {limits.HELLO_TIMEOUT:g} s")
 
     def _leave(self) -> None:
@@ -238,6 +243,7 @@ class Newcomer:
         delay = self._door.wrong_tokens.delay(self._peer.uid, self._door.loop.time())
         if not delay:
             raise refusal(Code.BAD_TOKEN, text)
+        self._door.hits["wrong_tokens"] += 1
         self._wire.listen(False)
         self._timer.cancel()
         self._timer = self._door.loop.call_later(delay, self.refuse, Code.BAD_TOKEN, text)
@@ -292,6 +298,7 @@ class Newcomer:
     def _host(self, partition: Partition, log: FilteringBoundLogger, session: Session | None) -> None:
         number = partition.free_host_number()
         if number is None:
+            partition.counters["host links at limit"] += 1
             raise refusal(Code.LIMIT, f"partition {partition.name} has {limits.MAX_HOST_LINKS} host links")
         host = HostLink(partition, self._wire, self._peer, log.bind(host=number), number, session)
         with partition.host_objects(number), partition.welcome(Role.HOST, number=number) as welcome:

@@ -95,6 +95,11 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
+def descriptors() -> int:
+    """How many descriptors may be open before the reserve begins."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+
+
 def scarce(fd: int) -> bool:
     """Whether a descriptor just obtained came out of the reserve."""
-    return fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+    return fd >= descriptors()

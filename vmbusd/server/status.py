@@ -4,7 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from vmbusd.abi import layout
+from vmbusd.bus.gpadls import MAX_GPADLS, MAX_TOTAL_PAGES
+from vmbusd.bus.options import MAX_UNFINISHED_GPADLS
+from vmbusd.server import limits
 from vmbusd.server.attached import Attached
+from vmbusd.server.door import Door
 from vmbusd.server.partition import Partition
 
 
@@ -32,7 +36,42 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "channels": len(partition.bus.channels()),
         "closing": len(partition.closing),
         "warnings": [*partition.warnings, *([partition.keeper.trouble] if partition.keeper.trouble else [])],
-        "counters": dict(partition.counters),
+        "limits": _limits_view(partition),
+        "counters": {name: count for name, count in partition.counters.items() if count},
+    }
+
+
+def _limit(used: int | None, limit: float, hit: int) -> dict[str, float | None]:
+    """How much of a limit is used (None: it is no amount of anything), what it is, how often it was met."""
+    return {"used": used, "limit": limit, "hit": hit}
+
+
+def daemon_limits(door: Door, *, partitions: int, admin_links: int) -> dict[str, Any]:
+    """The limits of the whole daemon; their reasons stand in `limits`."""
+    hits = door.hits
+    return {
+        "links": _limit(door.links, limits.MAX_LINKS, hits["links"]),
+        "admin_links": _limit(admin_links, limits.MAX_ADMIN_LINKS, hits["admin_links"]),
+        "partitions": _limit(partitions, limits.MAX_PARTITIONS, hits["partitions"]),
+        "descriptors": _limit(None, limits.descriptors(), hits["descriptors"]),
+        "hello_seconds": _limit(None, limits.HELLO_TIMEOUT, hits["hello_seconds"]),
+        "wrong_tokens": _limit(None, limits.WRONG_TOKENS, hits["wrong_tokens"]),
+    }
+
+
+def _limits_view(partition: Partition) -> dict[str, Any]:
+    """The limits of one partition."""
+    held, counters = partition.bus.statistics(), partition.counters
+    gpadls = held.gpadls_at_limit
+    kept = partition.control.backlog if partition.control else 0
+    return {
+        "channels": _limit(held.relids, layout.MAX_RELID, 0),
+        "gpadls": _limit(held.gpadls, MAX_GPADLS, gpadls),
+        "gpadl_pages": _limit(held.gpadl_pages, MAX_TOTAL_PAGES, gpadls),
+        "unfinished_gpadls": _limit(held.unfinished_gpadls, MAX_UNFINISHED_GPADLS, gpadls),
+        "host_links": _limit(len(partition.hosts), limits.MAX_HOST_LINKS, counters["host links at limit"]),
+        "guest_output": _limit(kept, limits.OUTPUT_HIGH, counters["guest output full"]),
+        "queue_bytes": _limit(None, limits.MAX_QUEUE_BYTES, counters["queue at limit"]),
     }
 
 

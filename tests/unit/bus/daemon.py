@@ -27,6 +27,8 @@ INPUTS: Final = frozenset(
         *("claim_free", "pages_modified", "reset", "tick", "vp_offline", "vp_online"),
     }
 )
+FEW: Final = 64
+"""Channels up to which everything is compared at every input."""
 SNAPSHOTS: Final = 0.2
 """How often an input is followed by a snapshot."""
 LOST: Final = -1
@@ -132,7 +134,7 @@ class Memory:
 
 
 class Daemon:
-    """A bus that is killed as the dice fall. Attribute: `crashes`, how often it was."""
+    """A bus that is killed as the dice fall, while it has few channels."""
 
     def __init__(self, options: BusOptions, *, vps: int, ram_pages: int, dice: Random) -> None:
         self._made = {"vps": vps, "ram_pages": ram_pages, "options": options}
@@ -147,7 +149,6 @@ class Daemon:
         self._delivered: list[Effect] = []
         self._last: list[Effect] = []
         self._dice = dice
-        self.crashes = 0
 
     def __getattr__(self, name: str) -> Any:
         if name not in INPUTS:
@@ -164,7 +165,8 @@ class Daemon:
         for effect in wanted:
             self._other_memory.carry_out(effect)
         # In the middle of the effects, before the input is written down, or not at all.
-        where = self._dice.choice([LOST, None, *range(len(wanted) + 1)])
+        small = self._bus.statistics().channels <= FEW
+        where = self._dice.choice([LOST, None, *range(len(wanted) + 1)]) if small else None
         self._delivered = []
         if where == LOST:
             self._restart()
@@ -177,7 +179,8 @@ class Daemon:
         self._deliver(sent)
         if where is not None:
             self._restart()
-        self._judge(wanted)
+        if small:
+            self._judge(wanted)
         return wanted
 
     def _unconfirmed_before(self, where: int) -> list[Sent]:
@@ -210,7 +213,6 @@ class Daemon:
                 self._delivered.append(effect)
 
     def _restart(self) -> None:
-        self.crashes += 1
         data, numbers, unconfirmed = self._snapshot
         self._bus = Bus.restore(saved.decode(data), **self._made)  # type: ignore[arg-type]
         self._numbers, self._unconfirmed = numbers.copy(), list(unconfirmed)

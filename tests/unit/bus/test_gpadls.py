@@ -179,6 +179,18 @@ def test_teardown_of_the_rings_after_a_failed_open(script: Script) -> None:
     assert sent(script.claim_free()) == [messages.GpadlTorndown(1)]
 
 
+def test_several_ranges_in_several_messages(script: Script) -> None:
+    """The count of ranges stands in the header alone (case 083)."""
+    ranges = [gpadl.whole_pages(range(30)), gpadl.whole_pages(range(40, 43))]
+    *parts, last = gpadl.split(1, 7, ranges)
+    for part in parts:
+        assert script.guest(part) == []
+    (request,) = asked(script.guest(last))
+
+    assert isinstance(request, device_link.Gpadl)
+    assert gpadl.decode_ranges(request.ranges, request.range_count) == ranges
+
+
 def test_teardown_of_another_gpadl_of_an_open_channel(script: Script) -> None:
     """Only the rings wait for the close."""
     script.opened()

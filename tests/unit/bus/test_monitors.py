@@ -68,6 +68,19 @@ def test_ids_with_pages() -> None:
     assert script.table[1].fill.monitor_id == 0
 
 
+def test_ids_of_later_offers() -> None:
+    """Each gets the lowest that is free at that moment (cases 297, 299)."""
+    script = with_pages()
+    ids(script)
+    for offer_id in (3, 4):
+        script.host(monitored(offer_id))
+    script.host(device_link.Revoke(3))
+    script.guest(messages.RelidReleased(3))
+    script.host(monitored(5))
+
+    assert [slot.fill.monitor_id for slot in script.table.values()] == [0, NO_MONITOR, 2, 1]
+
+
 @pytest.mark.parametrize(("options", "pages"), [(True, (0, 0)), (False, (PARENT, CHILD))])
 def test_ids_without_pages(options: bool, pages: tuple[int, int]) -> None:
     """The guest gave none, or the daemon may not use them: no id (case 299)."""

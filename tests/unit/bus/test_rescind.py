@@ -1,5 +1,7 @@
 """Rescind, release, reoffer: a channel whose device goes, and the way of its relid back."""
 
+from uuid import UUID
+
 import pytest
 
 from tests.unit.bus.script import FAILURE, Script, asked, header, range_words, refusals, sent
@@ -302,6 +304,40 @@ def test_another_host_takes_over_from_one_that_is_not_dead(script: Script) -> No
 
     assert [offer.child_relid for offer in sent(effects) if isinstance(offer, messages.Offer)] == [1]
     assert script.table[1].fill.host == 1
+
+
+def test_two_hosts_may_still_be_signalling() -> None:
+    """A relid waits for both: the one that is gone and lives, and the one whose re-offer was withdrawn."""
+    script = Script()
+    script.links = {0, 1}
+    script.offer(1, host=1, index=0)
+    script.host(device_link.Offer(2, UUID(int=1), UUID(int=1), subchannel_index=1))
+    script.connect()
+    script.opened(1, offer_id=1, host=1)
+    script.opened(2, offer_id=2)
+    script.host_gone(0)
+    script.claim_free(2)
+    script.host(device_link.Offer(3, UUID(int=1), UUID(int=1), subchannel_index=1), host=1)
+    assert device_link.Withdraw(3) in asked(script.guest(messages.Close(1)))
+    script.guest(messages.RelidReleased(2))
+
+    assert EmptySlot(2, 2) not in script.host_dead(0)
+    assert EmptySlot(2, 2) in script.host(device_link.Revoke(3), host=1)
+
+
+def test_the_order_in_which_memory_comes_back(script: Script) -> None:
+    """What a host that is gone may still touch comes back when it is dead, first what was asked first."""
+    script.create_gpadl(1, 8)
+    script.accept_gpadl(1, 8)
+    script.create_gpadl(1, 9)
+    script.accept_gpadl(1, 9)
+    script.opened()
+    script.host_gone()
+    script.claim_free()
+    for handle in (9, 1, 8):
+        assert script.guest(messages.GpadlTeardown(1, handle)) == []
+
+    assert sent(script.host_dead(0)) == [messages.GpadlTorndown(handle) for handle in (9, 1, 8)]
 
 
 def test_reconnect_after_a_reoffer(script: Script) -> None:

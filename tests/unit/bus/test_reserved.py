@@ -152,6 +152,22 @@ def test_a_close_that_an_unload_overtakes(reserved: Script) -> None:
     assert to(messages.CloseReservedResponse(1), 3, 5) in reserved.claim_free()
 
 
+@pytest.mark.parametrize("connects_again", [True, False])
+def test_an_open_that_waits_for_the_close_ends_with_its_guest(reserved: Script, connects_again: bool) -> None:
+    """Asked for again while it closed, then unloaded: it is not opened for nobody, nor for the next guest
+    (cases 058, 181)."""
+    reserved.guest(CLOSE)
+    reserved.guest(messages.Open(1, 7, 1, 0, 2, bytes(120)))
+    assert sent(reserved.guest(messages.Unload())) == [messages.UnloadResponse()]
+    if connects_again:
+        reserved.connect(wire.V4_0)
+    reserved.host(device_link.Closed(1, 1))
+    effects = reserved.claim_free()
+
+    assert to(messages.CloseReservedResponse(1), 3, 5) in effects
+    assert not any(isinstance(question, device_link.Open) for question in asked(effects))
+
+
 def test_offers_of_the_next_connection() -> None:
     """Channels 1 and 3 are reserved: only 2 is listed, as relid 2 (case 183)."""
     script = Script()

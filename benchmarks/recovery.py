@@ -19,18 +19,23 @@ from typing import Any
 _HERE = dirname(realpath(__file__))
 sys.path[:] = [dirname(_HERE), *(path for path in sys.path if realpath(path) != _HERE)]
 
-from benchmarks import _recovery  # noqa: E402
+from benchmarks import _recovery, _saved  # noqa: E402
 from benchmarks._floors import machine  # noqa: E402
 from benchmarks._peer import BenchError  # noqa: E402
 from benchmarks._report import Goal, Row, as_json, show  # noqa: E402
 from benchmarks._suite import cores_of, rounds_of  # noqa: E402
 from vmbusd.abi.errors import VmbusError  # noqa: E402
+from vmbusd.bus import saved  # noqa: E402
 
 ROUNDS = 20
 QUICK_ROUNDS = 2
 FEW, MANY = 64, 2047
 BESIDE_IMPORT = 250
 """ms that a restart may take beside its imports."""
+MOST_SAVE = 10
+"""ms that every request waits while a snapshot is made of the fullest partition."""
+MOST_RESTORE = 50
+"""ms of a restart that making the bus may take."""
 TITLES = {"floor": "what nobody can do without", "ours": "ours"}
 
 
@@ -61,6 +66,8 @@ def rows() -> dict[str, Row]:
         Row("ours.gap", "largest gap with a kill and a restart in it", "ms", "floor.gap", goal=Goal(1.5)),
         Row("ours.orphan", "largest gap with the death of the worker in it", "ms", "floor.gap"),
         Row("ours.polite", "p99 of a request beside a flooding guest", "us", "floor.polite", goal=Goal(3)),
+        Row("ours.save", f"the bus to bytes, {MANY} open channels", "ms", goal=Goal(most=MOST_SAVE)),
+        Row("ours.restore", f"bytes to the bus, {MANY} open channels", "ms", goal=Goal(most=MOST_RESTORE)),
         Row(f"ours.journal.{FEW}", f"journal, {FEW} channels", "ns per message"),
         Row(f"ours.journal.{MANY}", f"journal, {MANY} channels", "ns per message", f"ours.journal.{FEW}"),
     ]
@@ -119,6 +126,14 @@ class Suite:
                 with _recovery.child("flood", str(daemon.directory), "flood"):
                     self.take("ours.polite", lambda: _recovery.asked(guest, asks))
 
+    def saves(self) -> None:
+        """The fullest bus saved and made again."""
+        bus = _saved.open_bus(MANY)
+        data = saved.encode(bus.save())
+        for _ in range(self.rounds):
+            self.take("ours.save", lambda: _saved.save_cost(bus))
+            self.take("ours.restore", lambda: _saved.restore_cost(data))
+
     def journals(self) -> None:
         """What keeping one message costs, whatever the partition holds."""
         made = {count: _recovery.Journalled(self.folder, count) for count in (FEW, MANY)}
@@ -143,7 +158,7 @@ def main() -> int:
     head: dict[str, Any] = {"benchmark": "recovery", "machine": machine(cores_of(""))}
     with tempfile.TemporaryDirectory(prefix="vmbusd-bench-") as folder:
         suite = Suite(Path(folder), rounds, 10 if options.quick else 1)
-        for part in (suite.journals, suite.starts, suite.gaps, suite.politeness):
+        for part in (suite.saves, suite.journals, suite.starts, suite.gaps, suite.politeness):
             part()
     head |= {"rounds": rounds, "quick": options.quick, "seconds": time.monotonic() - begun}
     if options.json:

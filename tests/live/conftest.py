@@ -13,7 +13,7 @@ from tests.live.guest_support import World
 
 @pytest.fixture
 def world(runtime_dir: Path, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
-    with daemon(runtime_dir, "--partition", "demo:2") as running:
+    with daemon(runtime_dir, "--partition", "demo:2", "--grace", "1") as running:
         with Host.connect("demo", runtime_dir=runtime_dir) as host, host.serving():
             yield World(running, host)
             # Records of failures hold frames, and with them mappings.

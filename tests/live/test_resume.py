@@ -1,19 +1,23 @@
 """Links that live on: a socket is lost at any point, and applications see nothing but a number."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from guest_client import Guest
+from host_client.async_host import AsyncHost
 from host_client.channel import Channel as HostChannel
 from host_client.device import Device
 from host_client.host import Host
-from tests.live.daemon import PATIENCE, Daemon, daemon
+from tests.live.daemon import PATIENCE, Daemon, daemon, eventually
 from tests.live.guest_drivers import COUNTED, Counter
-from tests.live.guest_support import begin
+from tests.live.guest_support import MODES, Mode, Signaller, Storm, begin, produce, seen
 from tests.live.proxy import Proxy
+from vmbusd.abi.errors import LinkLost, RefusedError
 
 pytestmark = pytest.mark.live
 
@@ -77,3 +81,116 @@ def test_every_operation_happens_once_over_lost_sockets(running: Daemon, patienc
                 proxy.cut()
         assert min(numbers) > 0
         assert running.status("demo")["connection"] == "disconnected"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_signals_and_callbacks_go_on_while_links_are_away(running: Daemon, mode: Mode) -> None:
+    """No daemon is needed for them; what was asked meanwhile is done when the links are back."""
+    devices = [Signaller() for _ in range(4)]
+    with (
+        Proxy(running.runtime_dir) as proxy,
+        Host.connect("demo", runtime_dir=proxy.directory) as host,
+        host.serving(),
+    ):
+        offers = host.offer_many(devices)
+        with Guest.attach("demo", runtime_dir=proxy.directory) as guest:
+            guest.register(Counter())
+            channels = begin(guest, mode)
+            with Storm(offers) as storm, ThreadPoolExecutor() as threads:
+                with proxy.away():
+                    begun = seen(offers[0])
+                    eventually(lambda: seen(offers[0]) > begun + 100, "callbacks go on")
+                    pairs = [(channel, 1 - channel.target_vp) for channel in channels]
+                    moved = threads.submit(guest.retarget_many, pairs)
+                    offered = threads.submit(host.offer, Asked(UUID(int=5)))
+                    eventually(lambda: storm.rounds > 2000, "signals go on")
+                    assert not moved.done()
+                    assert not offered.done()
+                assert moved.result(PATIENCE) == [None] * 4
+                offered.result(PATIENCE)
+            eventually(storm.all_seen, "everything is seen")
+            numbers = host.statistics()["resumed"], guest.statistics()["resumed"]
+            assert numbers == (1, 1)
+
+
+def test_a_host_in_an_event_loop_comes_back_too(running: Daemon) -> None:
+    """The asyncio flavour resumes while it serves, and while it only waits for an offer."""
+
+    async def play(proxy: Proxy) -> None:
+        async with await AsyncHost.connect("demo", runtime_dir=proxy.directory) as host:
+            await host.offer_many([Signaller() for _ in range(3)])
+            proxy.cut()
+            await host.offer(Signaller())
+            serving = asyncio.create_task(host.serve())
+            devices = [Asked(UUID(int=number)) for number in range(4)]
+            for device in devices:
+                proxy.cut()
+                offer = await host.offer(device)
+                proxy.cut()
+                await host.revoke(offer)
+            proxy.patience = 6
+            proxy.cut()
+            for offer in await host.offer_many([Asked(UUID(int=number)) for number in range(40)]):
+                await host.revoke(offer)
+            assert [offer.id for offer in host.offers] == [1, 2, 3, 4]
+            assert host.statistics()["resumed"] > 5
+            proxy.patience = None
+            proxy.cut()
+            host.stop()
+            await serving
+
+    with Proxy(running.runtime_dir) as proxy:
+        asyncio.run(play(proxy))
+    assert running.status("demo")["hosts"] == []
+
+
+def test_a_guest_that_never_lost_anything_resumed_nothing(running: Daemon) -> None:
+    """The statistic is 0 for both flavours, and an orderly end is one at once: nobody waits for grace."""
+    with Host.connect("demo", runtime_dir=running.runtime_dir) as host, host.serving():
+        host.offer(Signaller())
+        with Guest.attach("demo", runtime_dir=running.runtime_dir) as guest:
+            guest.register(Counter())
+            begin(guest)
+            assert (guest.statistics()["resumed"], host.statistics()["resumed"]) == (0, 0)
+        view = running.status("demo")
+        assert view["guest"] is None
+        assert [vp["state"] for vp in view["workers"]] == ["vacant", "vacant"]
+    assert running.status("demo")["hosts"] == []
+    assert "link lost" not in running.text()
+
+
+def test_a_daemon_that_does_not_come_back_is_lost(runtime_dir: Path) -> None:
+    """After the grace time it is as ever: what needs the daemon raises LinkLost, and nothing else."""
+    with (
+        daemon(runtime_dir, "--partition", "demo:2", "--grace", "0.5") as running,
+        Proxy(runtime_dir) as proxy,
+        Host.connect("demo", runtime_dir=proxy.directory) as host,
+        host.serving(),
+    ):
+        (offer,) = host.offer_many([Signaller()])
+        with Guest.attach("demo", runtime_dir=proxy.directory) as guest:
+            guest.register(Counter())
+            (channel,) = begin(guest)
+            with proxy.away():
+                with pytest.raises(LinkLost, match=r"not back within 0\.5 s"):
+                    channel.retarget(1 - channel.target_vp)
+                with pytest.raises(LinkLost):
+                    host.offer(Signaller())
+                eventually(lambda: running.status("demo")["guest"] is None, "the guest is given up")
+                eventually(lambda: not running.status("demo")["hosts"][0]["linked"], "so is the host")
+            produce(offer)
+            with pytest.raises(LinkLost):
+                channel.close()
+
+
+def test_a_daemon_that_does_not_know_the_link_ends_it(runtime_dir: Path) -> None:
+    """A new daemon without the old one's links refuses the token, and that is final, with its reason."""
+    with Proxy(runtime_dir) as proxy:
+        with daemon(runtime_dir, "--partition", "demo:2"):
+            host = Host.connect("demo", runtime_dir=proxy.directory)
+            away = proxy.away()
+            away.__enter__()
+        with daemon(runtime_dir, "--partition", "demo:2"), host:
+            away.__exit__(None, None, None)
+            with pytest.raises(RefusedError, match="no link to resume by that token"):
+                host.run()

@@ -80,7 +80,7 @@ def storm_without_daemon(runtime_dir: Path, first: Daemon) -> list[str]:
 @pytest.mark.live
 def test_a_killed_daemon_is_not_in_the_data_path(runtime_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     """kill -9 of the daemon: callbacks go on to the last signal; the next start reclaims its objects."""
-    first = Daemon(runtime_dir, "--partition", f"storm:{VPS}").wait_ready()
+    first = Daemon(runtime_dir, "--partition", f"storm:{VPS}", "--grace", "0.5").wait_ready()
     try:
         names = storm_without_daemon(runtime_dir, first)
         # This process was a guest: what it still has mapped counts as a living peer, and a captured log

@@ -28,7 +28,7 @@ from vmbusd.abi.session import Session
 log = logging.getLogger(__name__)
 
 FIRST_RETRY: Final = 0.005
-LAST_RETRY: Final = 0.25
+LAST_RETRY: Final = 0.1
 """Seconds between attempts to connect, doubling from first to last: a daemon that comes back is met soon, one
 that does not costs nothing.
 """

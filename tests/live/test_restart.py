@@ -17,6 +17,7 @@ from tests.live.restart_storm import CHANNELS, PATIENCE, VPS, Scene, kill_often,
 from tests.live.storms import judge, let_pass
 from vmbusd.abi import paths
 from vmbusd.abi.attach import attach
+from vmbusd.abi.errors import RefusedError
 from vmbusd.abi.link import Role
 from vmbusd.demo.processes import hosts
 from vmbusd.demo.storm import Storm, storm
@@ -243,3 +244,15 @@ def test_what_cannot_be_believed_is_refused_with_a_word_on_what_is_lost(
     assert "lost" in text
     assert absence.daemon.status("storm")["epoch"] == 1
     assert absence.daemon.status("other")["epoch"] == before + 1
+
+
+def test_a_daemon_with_eventfd_doorbells_is_not_replaced(absence: Absence) -> None:
+    """They exist in processes alone: reexec is refused, and after a crash the partition starts clean."""
+    absence.daemon.ask(requests.PartitionAdd("bells", 1, "1M", "eventfd"))
+    with pytest.raises(RefusedError, match="partition bells has eventfd doorbells"):
+        absence.daemon.ask(requests.Reexec())
+    with absence.gone():
+        pass
+    assert "its doorbells are eventfds" in absence.daemon.text()
+    names = [view["name"] for view in absence.daemon.ask(requests.Status())["partitions"]]
+    assert names == ["storm"]

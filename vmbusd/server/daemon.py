@@ -19,7 +19,7 @@ import uvloop
 from vmbusd import __version__
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
-from vmbusd.abi.errors import ResourceError, UsageError
+from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
 from vmbusd.server import journal, limits, log, reexec, requests, starting, status
 from vmbusd.server.admin import AdminLink, UnknownPartition
@@ -249,6 +249,9 @@ class Daemon:
         task.add_done_callback(connected)
 
     def _reexec_requested(self, _request: requests.Reexec) -> dict[str, object]:
+        for name, partition in self.partitions.items():
+            if partition.objects.eventfd:
+                raise RefusedError(f"partition {name} has eventfd doorbells, which cannot be handed over")
         # The answer leaves with this turn, and so does what this turn has to say to the links.
         self.loop.call_soon(self.loop.call_soon, self._again)
         return {"pid": os.getpid()}

@@ -20,9 +20,9 @@ from guest_client.actions import Action
 from guest_client.channel import Channel, Space, log_failure
 from guest_client.client import Client
 from guest_client.driver import Driver
+from guest_client.entries import Phase
 from guest_client.link import SLICE, LinkThread
 from guest_client.memory import PageAllocator, reserve_in
-from guest_client.operations import Phase
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError

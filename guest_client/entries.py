@@ -1,0 +1,102 @@
+"""What the guest's protocol machine knows: the states of a connection, the phases of a channel, its entry.
+
+OFFERED -> CREATING -> OPENING -> OPEN -> CLOSING -> TEARING -> OFFERED      open, then close (case 076)
+                          `---- refused ----^
+OPEN -> DRAINING -> CLOSING                          a primary, while its subchannels close (case 117)
+any -> RESCINDED -> GONE -> forgotten                RESCIND ... RELID_RELEASED
+OPEN -> STRANDED -> RESCINDED                        a subchannel, until its primary closes (case 119)
+CLOSING or TEARING -> STUCK                          the message could not be sent (case 078)
+"""
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vmbusd.abi import messages
+
+SOCKET: Final = 0x2000
+"""`chn_flags` of an offer that is a socket (spec/02 section 4)."""
+_FOR_ACCEPT: Final = 4
+"""Byte of a socket's `user_defined`: 1 when the host connects to a service of the guest."""
+
+
+class State(enum.StrEnum):
+    """Of the connection."""
+
+    DISCONNECTED = "disconnected"
+    CONTACTING = "contacting"
+    CONNECTED = "connected"
+    SUSPENDING = "suspending"
+    SUSPENDED = "suspended"
+    UNLOADING = "unloading"
+
+
+class Phase(enum.StrEnum):
+    """Of one channel, as this guest sees it."""
+
+    OFFERED = "offered"
+    CREATING = "creating its GPADL"
+    OPENING = "opening"
+    OPEN = "open"
+    DRAINING = "closing its subchannels"
+    CLOSING = "closing"
+    TEARING = "tearing its GPADL down"
+    STUCK = "closed here only"
+    STRANDED = "rescinded while its primary is open"
+    RESCINDED = "rescinded"
+    GONE = "gone"
+
+
+REMOVED: Final = (Phase.STRANDED, Phase.RESCINDED, Phase.GONE)
+"""The host has taken the channel back."""
+BUSY: Final = (Phase.CREATING, Phase.OPENING, Phase.OPEN, Phase.DRAINING, Phase.CLOSING, Phase.TEARING)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One channel.
+
+    `primary`: relid of the device's first channel when this is a subchannel, else 0; `subchannels`: the
+    relids of a primary's. `vp`: where it is to be
+    interrupted. `event_flag`: chosen for this open, 0: the relid. `opening` is set from an open's begin to
+    its end, `failure` while it is being undone. `unwanted`: to be closed as soon as it is open. `dropped`:
+    its application has let go for good. `close_sent`: of a STUCK channel, the host knows that it is closed.
+    """
+
+    offer: messages.Offer
+    primary: int = 0
+    subchannels: list[int] = field(default_factory=list)
+    vp: int = 0
+    phase: Phase = Phase.OFFERED
+    gpadl: int = 0
+    event_flag: int = 0
+    has_memory: bool = False
+    opening: messages.Open | messages.Open2 | None = None
+    opener: Any = None
+    failure: Exception | None = None
+    unwanted: bool = False
+    dropped: bool = False
+    close_sent: bool = False
+    closers: list[Any] = field(default_factory=list)
+    retargets: deque[tuple[int, Any]] = field(default_factory=deque)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What no two living channels share."""
+        return (self.offer.if_type, self.offer.if_instance, self.offer.sub_channel_index)
+
+    @property
+    def device(self) -> tuple[Any, ...]:
+        """What all channels of a device share."""
+        return (self.offer.if_type, self.offer.if_instance)
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is one end of a socket: opened once, always ended by a rescind (case 198)."""
+        return bool(self.offer.chn_flags & SOCKET)
+
+    @property
+    def for_accept(self) -> bool:
+        """Whether the host connects to a service of the guest, rather than the guest to one of the host."""
+        return bool(self.offer.user_defined[_FOR_ACCEPT])

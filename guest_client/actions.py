@@ -65,6 +65,16 @@ class Gone(msgspec.Struct, frozen=True):
     released: bool = False
 
 
+class Suspended(msgspec.Struct, frozen=True):
+    """The host was left; the relids of the channels mean nothing until they are `Resumed` or `Missing`."""
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A channel of before the suspension was not offered again: it is gone."""
+
+    was: int
+
+
 class Resumed(msgspec.Struct, frozen=True):
     """The channel that was `was` before the suspension is there again, with what the new offer says."""
 
@@ -92,4 +102,18 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
-Action = Post | Offered | OffersDelivered | Opened | Detach | Watch | Free | Gone | Resumed | Done | Refused
+Action = (
+    Post
+    | Offered
+    | OffersDelivered
+    | Opened
+    | Detach
+    | Watch
+    | Free
+    | Gone
+    | Suspended
+    | Missing
+    | Resumed
+    | Done
+    | Refused
+)

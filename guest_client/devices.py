@@ -8,7 +8,9 @@ Sources: Linux 6.1 channel_mgmt.c vmbus_process_offer and vmbus_onoffer_rescind,
 vmbus_disconnect_ring; OpenVMM vmbus_client for what is dropped.
 """
 
+from collections.abc import Collection
 from typing import Any
+from uuid import UUID
 
 from guest_client import actions, versions
 from guest_client.actions import Action
@@ -29,9 +31,9 @@ class Devices(Operations):
         self._devices: dict[tuple[Any, ...], int] = {}
         """(interface, instance) -> relid of the primary."""
 
-    def spread_over(self, vps: int) -> None:
-        """Channels offered from now on are spread over VPs 0 .. `vps` - 1."""
-        self._spread = Spread(vps, self.options.slow)
+    def spread_over(self, vps: int, slow: Collection[UUID] = ()) -> None:
+        """Channels offered from now on go to VPs 0 .. `vps` - 1, those of `slow` interfaces to VP 0."""
+        self._spread = Spread(vps, slow)
 
     def subchannels(self, relid: int) -> list[int]:
         """The relids of the subchannels of `relid`, in the order of their offers."""

@@ -100,3 +100,7 @@ class Entry:
     def for_accept(self) -> bool:
         """Whether the host connects to a service of the guest, rather than the guest to one of the host."""
         return bool(self.offer.user_defined[_FOR_ACCEPT])
+
+    def is_stray(self, answers: bool) -> bool:
+        """Whether it is a socket that neither a connect of ours waits for (`answers`) nor a listener."""
+        return self.is_socket and not self.for_accept and not answers

@@ -6,19 +6,22 @@ daemon waits for. Host links are taken over here, before the caller hears of any
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from guest_client.channel import HostEnds
+from guest_client.posting import TRIES, Backoff
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import LinkClosed, LinkLost, VmbusError
+from vmbusd.abi.errors import LinkClosed, LinkLost, ResourceError, VmbusError
 from vmbusd.abi.link_socket import close_all
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,8 @@ SLICE: Final = 1.0
 """Longest wait in seconds; then the mappings are looked at, whether a peer truncated one."""
 BURST: Final = 64
 """Packets handled between two looks at everything else."""
+OUT_OF_BUFFERS: Final = (errno.ENOBUFS, errno.ENOMEM)
+"""What a send says when the kernel has no memory for it now; a full socket says EAGAIN instead."""
 
 
 class LinkThread:
@@ -35,8 +40,9 @@ class LinkThread:
     `packet` gets each packet that is neither a farewell nor a host link; `ended` is called once, with the
     reason, when the link ends before `close`: last of all, except when the daemon died. Then the rest goes
     on, for signals need no daemon. `idle` runs between packets and returns the seconds until it wants to run
-    again; `watch` maps further descriptors to what is called when they can be read, until it returns False.
-    All are called in the thread; an exception that is not ours ends the link too.
+    again; `unsent` gets a packet of ours that the machine had no buffers for, however often it was tried, and
+    why (case 294); `watch` maps further descriptors to what is called when they can be read, until it returns
+    False. All are called in the thread; an exception that is not ours ends the link too.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class LinkThread:
         ended: Callable[[VmbusError], None],
         hosts: HostEnds | None = None,
         idle: Callable[[], float] = lambda: SLICE,
+        unsent: Callable[[bytes, VmbusError], None] | None = None,
         watch: dict[int, Callable[[], bool]] | None = None,
     ) -> None:
         self.attached = attached
@@ -55,6 +62,10 @@ class LinkThread:
         self._ended = ended
         self._hosts = hosts
         self._idle = idle
+        self._unsent = unsent
+        self._backoff = Backoff()
+        self._retry_at = 0.0
+        self._given_up: list[bytes] = []
         self._watch = watch or {}
         self._queue: deque[bytes] = deque()
         self._queue_lock = threading.Lock()
@@ -99,17 +110,40 @@ class LinkThread:
         return dict(self._counts)
 
     def _send_queued(self) -> None:
-        while self._queue:
+        while self._queue and time.monotonic() >= self._retry_at:
             try:
                 self.attached.sock.send(self._queue[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
-            except OSError:
-                # The thread meets the end of the link and says why; nothing can be sent any more.
-                self._queue.clear()
-                return
+            except OSError as error:
+                if error.errno not in OUT_OF_BUFFERS:
+                    # The thread meets the end of the link and says why; nothing can be sent any more.
+                    self._queue.clear()
+                    return
+                delay = self._backoff.failed()
+                if delay is not None:
+                    self._retry_at = time.monotonic() + delay
+                    return
+                self._given_up.append(self._queue.popleft())
+                continue
+            self._backoff.succeeded()
             self._queue.popleft()
             self._counts["sent"] += 1
+
+    def _next_look(self) -> float:
+        """Seconds until there is something to do that no descriptor tells of."""
+        look = min(self._idle(), SLICE)
+        return min(look, max(0.0, self._retry_at - time.monotonic())) if self._backoff.failures else look
+
+    def _give_up(self) -> None:
+        """Tell of the packets that will never be sent; without the lock, as it may send others."""
+        with self._queue_lock:
+            packets, self._given_up = self._given_up, []
+        for packet in packets:
+            log.error("%s: no buffers for a packet in %d tries", self._thread.name, TRIES)
+            if self._unsent is not None:
+                reason = f"the machine had no buffers to send with in {TRIES} tries"
+                self._unsent(packet, ResourceError(reason))
 
     def _run(self) -> None:
         try:
@@ -129,8 +163,10 @@ class LinkThread:
         while not self._closing:
             self.attached.check()
             if not is_lost:
-                poll.register(sock, select.POLLIN | (select.POLLOUT if self._queue else 0))
-            for fd, _ in poll.poll(min(self._idle(), SLICE) * 1000):
+                # Without buffers a socket counts as writable all the same.
+                waits = self._queue and not self._backoff.failures
+                poll.register(sock, select.POLLIN | (select.POLLOUT if waits else 0))
+            for fd, _ in poll.poll(self._next_look() * 1000):
                 if fd == self._wake:
                     os.eventfd_read(fd)
                 elif fd in self._watch:
@@ -143,6 +179,8 @@ class LinkThread:
             if self._queue:
                 with self._queue_lock:
                     self._send_queued()
+            if self._given_up:
+                self._give_up()
 
     def _receive(self) -> LinkLost | None:
         """Handle what came; returns the end of a link whose daemon died, and raises any other."""

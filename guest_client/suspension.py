@@ -116,6 +116,7 @@ class Suspension(Requests, abc.ABC):
         if suspending:
             self.state = State.SUSPENDED
             self._trying = (version,)
+            self._out.append(actions.Suspended())
         self._out.append(actions.Done(token))
 
     # -- coming back ----------------------------------------------------------------------------------------
@@ -154,6 +155,6 @@ class Suspension(Requests, abc.ABC):
                     self._remove(relid, entry)
         elif self._resuming and self.state is State.CONNECTED:
             for was, _ in self._kept.values():
-                self._out.append(actions.Gone(was, released=True))
+                self._out.append(actions.Missing(was))
             self._kept.clear()
             self._resume_if_ready()

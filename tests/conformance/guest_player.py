@@ -255,6 +255,10 @@ class GuestPlayer:
             case actions.Watch(relid=relid):
                 if not self._script.options.get("manual-claims"):
                     self._do("quiet", lambda: self._client.quiet(relid))
+            case actions.Missing(was=was):
+                self._tell("missing", relid=was)
+            case actions.Suspended():
+                self._tell("suspended")
             case actions.Done(token=token, error=None, relid=relid):
                 self._tell("done", op=token, relid=relid)
                 if token == "connect":

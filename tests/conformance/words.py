@@ -84,7 +84,9 @@ TOLD: Final = {
     "detach": ("relid",),
     "free": ("relid",),
     "gone": ("relid",),
+    "suspended": (),
     "resumed": ("relid", "was", "instance"),
+    "missing": ("relid",),
     "refused": ("kind",),
 }
 """What a guest's client tells its application."""

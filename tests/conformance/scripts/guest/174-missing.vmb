@@ -18,7 +18,7 @@ G< ALL_OFFERS_DELIVERED
 T+ 9s
 G> silence
 T+ 1s
-A< gone relid=5
+A< missing relid=5
 A< done op=resume
 G< OFFER_CHANNEL relid=2 interface=1 instance=1
 A< offered relid=2

@@ -76,10 +76,12 @@ class Client(Suspension):
         elif self._lost is not None or self.state in (State.DISCONNECTED, State.SUSPENDED):
             return [actions.Done(token)]
         gone = ChannelGone("the connection is being unloaded")
-        if self.state is not State.CONNECTED:
+        if self.state is not State.CONNECTED or self._resuming:
             self._out.append(actions.Done(self._waiting, gone))
         self._waiting = token
-        self._suspending = False
+        self._suspending = self._resuming = False
+        self._out += [actions.Missing(was) for was, _ in self._kept.values()]
+        self._kept.clear()
         for relid, entry in self.channels.items():
             self._out.append(actions.Detach(relid))
             self._fail(entry, ChannelGone(f"relid {relid}: the connection is being unloaded"))
@@ -241,7 +243,11 @@ class Client(Suspension):
     # -- small change --------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._fail_requests(ChannelGone("the connection is over"))
+        over = ChannelGone("the connection is over")
+        self._fail_requests(over)
+        for entry in self.channels.values():
+            self._fail(entry, over)
+            self._finish_closers(entry, None)
         self.channels = {}
         self._keys.clear()
         self._devices.clear()

@@ -42,6 +42,12 @@ class Connection(Machine):
         return self._begin(self._client.unload)
 
     @property
+    def everything(self) -> list[Channel]:
+        """Every channel, also those of a suspended guest."""
+        with self._lock:
+            return [*self.channels.values(), *(channel for channel, _ in self._asleep.values())]
+
+    @property
     def tells_of_its_end(self) -> bool:
         """Whether the host is told by `unload`."""
         return self._client.version >= versions.HAS_UNLOAD

@@ -19,19 +19,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from guest_client.batches import Outcome, pipelined
-from guest_client.channel import OPEN_TIMEOUT, Channel
+from guest_client.channel import Channel
 from guest_client.connection import Connection
 from guest_client.driver import Driver, checked, name_of
 from guest_client.players import Players, ProcessPlayers, ThreadPlayers
-from guest_client.probing import PROBE_WINDOW, Probing
+from guest_client.probing import Probing
+from guest_client.session import Session
 from guest_client.versions import options
 from guest_client.worker import Service, check_cpus
 from vmbusd.abi import paths
 from vmbusd.abi.attach import attach
-from vmbusd.abi.errors import ChannelGone, LinkLost, UsageError, VmbusError
+from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import VpWork
 
@@ -40,15 +40,10 @@ log = logging.getLogger(__name__)
 CONTACT_TIMEOUT: Final = 10.0
 UNLOAD_TIMEOUT: Final = 10.0
 """Seconds until we leave without the host's answer: a device or a callback hangs."""
-SUSPEND_TIMEOUT: Final = 30.0
-"""Seconds for the host to take back what it has, or to offer it again; it is given 10 s for either."""
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for a socket connect and the open of its channel; the protocol's own limit is shorter."""
-
 Workers = Literal["thread", "process"]
 
 
-class Guest:
+class Guest(Session):
     """One guest of one partition. Runs once. A context manager; leaving it ends everything."""
 
     def __init__(
@@ -229,34 +224,8 @@ class Guest:
         finally:
             players.stop()
         self._probing.join()
-        for channel in self.channels:
+        for channel in self._connection.everything:
             self._removed(channel)
-
-    def close(self) -> None:
-        """End everything and leave the daemon. May be called again."""
-        try:
-            self.finish()
-        finally:
-            self._left = self.statistics()
-            self._vpwork = None
-            self._connection.close()
-
-    # -- leaving and coming back ---------------------------------------------------------------------------
-
-    def suspend(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
-        """Close every channel, get rid of subchannels and sockets, and leave the host; the workers stay.
-
-        Raises UsageError unless connected, TimeoutError when a host does not let go.
-        """
-        self._connection.suspend().result(timeout)
-
-    def resume(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
-        """Come back with the version of before: each device that is offered again keeps its `Channel`, which
-        has another relid perhaps, and its driver is asked to open it if it was open (`Driver.resumed`).
-
-        Raises RefusedError when the host does not speak the version any more, UsageError unless suspended.
-        """
-        self._connection.resume().result(timeout)
 
     def crash(self) -> bool:
         """Leave as a crashing kernel does: no driver is asked, no callback waited for, only the host is told
@@ -274,52 +243,16 @@ class Guest:
         self.close()
         return answered
 
-    # -- channels ------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End everything and leave the daemon. May be called again."""
+        try:
+            self.finish()
+        finally:
+            self._left = self.statistics()
+            self._vpwork = None
+            self._connection.close()
 
-    def connect_socket(
-        self,
-        service: UUID,
-        *,
-        endpoint: UUID | None = None,
-        silo: UUID | None = None,
-        timeout: float | None = CONNECT_TIMEOUT,
-    ) -> Channel:
-        """Connect to a socket service of the host: the open channel, served by the driver whose interface the
-        service is. `endpoint` is this end's name, by default a new one.
-
-        Raises UsageError without such a driver or below 4.0, RefusedError when nobody listens there.
-        """
-        if (driver := self._drivers.get(service)) is None:
-            raise UsageError(f"service {service} has no driver here")
-        call = self._connection.connect_socket(uuid4() if endpoint is None else endpoint, service, silo)
-        channel: Channel | None = call.result(timeout)
-        if channel is None:
-            raise ChannelGone(f"the socket of service {service} was rescinded at once")
-        opening = driver.probe(channel)
-        if opening is not None:
-            opening.result(timeout)
-        return channel
-
-    @property
-    def channels(self) -> list[Channel]:
-        """The channels that are offered now, by relid."""
-        return [channel for _, channel in sorted(self._connection.channels.copy().items())]
-
-    def open_many(self, channels: Iterable[Channel], window: int = PROBE_WINDOW) -> list[Outcome]:
-        """Open channels, at most `window` at a time under way. Returns None or the error of each."""
-        return list(pipelined((channel.begin_open for channel in channels), window))
-
-    def retarget(self, channel: Channel, vp: int, timeout: float | None = OPEN_TIMEOUT) -> None:
-        """Move a channel's interrupts to `vp`; after it no event reaches the old VP."""
-        channel.retarget(vp, timeout)
-
-    def retarget_many(self, pairs: Iterable[tuple[Channel, int]], window: int = 64) -> list[Outcome]:
-        """Move many channels, at most `window` at a time under way. Returns None or the error of each."""
-        moves = (
-            lambda channel=channel, vp=vp: self._connection.begin_retarget(channel, vp)
-            for channel, vp in pairs
-        )
-        return list(pipelined(moves, window))
+    # -- what it knows --------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
         """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them.

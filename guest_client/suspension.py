@@ -42,11 +42,12 @@ class Suspension(Requests, abc.ABC):
     def suspend(self, token: Any) -> list[Action]:
         """Close every device and leave the host, to come back by `resume`; from now on no offer is heard.
 
-        Raises UsageError unless connected, and during a pause.
+        Raises UsageError unless connected, during a pause, and before a resume has ended.
         """
         self._need(State.CONNECTED)
-        if self._held is not None:
-            raise UsageError("the connection is paused and cannot be suspended")
+        if self._held is not None or self._resuming:
+            state = "still being resumed" if self._resuming else "paused"
+            raise UsageError(f"the connection is {state} and cannot be suspended")
         self.state = State.SUSPENDING
         self._waiting = token
         self._deadline = self.now + SUSPEND_WAIT

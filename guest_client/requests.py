@@ -141,4 +141,5 @@ class Requests(Devices, abc.ABC):
 
     def _socket_unposted(self, message: messages.TlConnect | messages.TlConnect2, error: VmbusError) -> None:
         token = self._sockets.end(message.guest_endpoint_id, message.host_service_id)
-        self._out.append(actions.Done(token, error))
+        if token is not None:
+            self._out.append(actions.Done(token, error))

@@ -17,7 +17,7 @@ import pytest
 from guest_client import actions
 from guest_client.actions import Action
 from guest_client.client import Client
-from guest_client.entries import State
+from guest_client.entries import Phase, State
 from guest_client.versions import KNOWN, Options
 from vmbusd.abi import messages, wire
 from vmbusd.abi.errors import LinkLost, ResourceError, VmbusError
@@ -130,6 +130,19 @@ class Walk:
             )
         )
 
+    def right_answer(self) -> None:
+        """What a good host says next, about whatever waits for it."""
+        for relid, entry in self.random.sample(list(self.client.channels.items()), len(self.client.channels)):
+            if entry.phase is Phase.CREATING:
+                self.tell(messages.GpadlCreated(relid, entry.gpadl, 0))
+            elif entry.phase is Phase.OPENING:
+                self.tell(messages.OpenResult(relid, relid, 0))
+            elif entry.phase is Phase.TEARING:
+                self.tell(messages.GpadlTorndown(entry.gpadl))
+            else:
+                continue
+            return
+
     def connection(self) -> None:
         """Something that a host may say about the connection."""
         supported = self.random.randrange(4) > 0
@@ -179,6 +192,8 @@ class Walk:
             self.begin(client.modify_connection, 0, 0)
         elif choice == 5:
             self.begin(client.connect_socket, UUID(int=1), UUID(int=1))
+        elif choice == 6:
+            self.call(client.drop, self.random.choice(RELIDS))
         else:
             self.tick()
 
@@ -199,9 +214,7 @@ class Walk:
                 self.open,
                 self.open,
                 self.answer,
-                self.answer,
-                self.answer,
-                self.answer,
+                *(4 * (self.right_answer,)),
                 self.quiet,
                 self.quiet,
                 self.unpost,
@@ -209,7 +222,6 @@ class Walk:
                 lambda: self.begin(client.close, relid),
                 lambda: self.begin(client.retarget, relid, self.random.randrange(2)),
                 lambda: self.call(client.release, relid),
-                lambda: self.call(client.drop, relid),
                 lambda: self.rare() if self.random.randrange(6) == 0 else None,
             )
         )()

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from guest_client import versions
+from guest_client.actions import Action
 from guest_client.calls import Call, begun, finished
 from guest_client.channel import Channel
 from guest_client.entries import Phase
@@ -94,22 +95,12 @@ class Connection(Machine):
 
     def release(self, channel: Channel) -> None:
         """The driver of a rescinded channel has let go."""
-        with self._lock:
-            if self.channels.get(channel.relid) is not channel:
-                return
-            self._forget(channel.relid)
-        self._perform(self._client.release, channel.relid)
+        self._perform(self._release, channel)
 
     def give_up(self, channel: Channel) -> None:
-        """No device can be made of this channel: its relid is given back, or once it is closed (case 051)."""
-        with self._lock:
-            if self.lost is not None or self.channels.get(channel.relid) is not channel:
-                return
-            unused = self._client.channels[channel.relid].phase is Phase.OFFERED
-        if unused:
-            self.release(channel)
-        else:
-            self.drop(channel)
+        """No device can be made of this channel: its relid is given back, now or once it is rescinded (case
+        051)."""
+        self._perform(self._give_up, channel)
 
     def close(self) -> None:
         """End the link. Channels that are open are closed by the daemon."""
@@ -174,13 +165,7 @@ class Connection(Machine):
 
     def drop(self, channel: Channel) -> None:
         """See `Channel.drop`."""
-        with self._lock:
-            if self.channels.get(channel.relid) is not channel:
-                return
-            entry = self._client.channels.get(channel.relid)
-            if entry is not None and entry.phase is Phase.GONE:
-                self._forget(channel.relid)
-        self._perform(self._client.drop, channel.relid)
+        self._perform(self._drop, channel)
 
     def is_inside(self, channel: Channel) -> bool:
         """Whether the calling thread is running a callback of this very channel."""
@@ -223,3 +208,26 @@ class Connection(Machine):
         if entry is None or self.channels.get(channel.relid) is not channel:
             raise ChannelGone(f"relid {channel.relid} is gone")
         return entry
+
+    def _is_current(self, channel: Channel) -> bool:
+        return self.lost is None and self.channels.get(channel.relid) is channel
+
+    def _release(self, channel: Channel) -> list[Action]:
+        if not self._is_current(channel):
+            return []
+        happened = self._client.release(channel.relid)
+        self._forget(channel.relid)
+        return happened
+
+    def _drop(self, channel: Channel) -> list[Action]:
+        if not self._is_current(channel):
+            return []
+        happened = self._client.drop(channel.relid)
+        if channel.relid not in self._client.channels:
+            self._forget(channel.relid)
+        return happened
+
+    def _give_up(self, channel: Channel) -> list[Action]:
+        entry = self._client.channels.get(channel.relid)
+        unused = entry is not None and entry.phase is Phase.OFFERED
+        return self._release(channel) if unused else self._drop(channel)

@@ -50,7 +50,6 @@ class Phase(enum.StrEnum):
 
 REMOVED: Final = (Phase.STRANDED, Phase.RESCINDED, Phase.GONE)
 """The host has taken the channel back."""
-BUSY: Final = (Phase.CREATING, Phase.OPENING, Phase.OPEN, Phase.DRAINING, Phase.CLOSING, Phase.TEARING)
 
 
 @dataclass(slots=True)

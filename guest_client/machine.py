@@ -150,8 +150,8 @@ class Machine(Control):
 
     def _detach(self, action: actions.Detach) -> None:
         self._attached_callbacks.discard(action.relid)
-        channel = self.channels[action.relid]
-        if channel.generation:
+        channel = self.channels.get(action.relid)
+        if channel is not None and channel.generation:
             self.registry.unbind(channel.event_flag, channel.generation)
 
     def _watch(self, action: actions.Watch) -> None:

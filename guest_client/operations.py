@@ -16,7 +16,7 @@ import msgspec
 
 from guest_client import actions, versions
 from guest_client.actions import Action
-from guest_client.entries import BUSY, REMOVED, Entry, Phase, State
+from guest_client.entries import REMOVED, Entry, Phase, State
 from guest_client.flags import EventFlags
 from vmbusd.abi import gpadl, link, messages, wire
 from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError, VmbusError
@@ -348,9 +348,6 @@ class Operations(abc.ABC):
     def _finish_closers(self, entry: Entry, error: VmbusError | None) -> None:
         self._out += [actions.Done(token, error) for token in entry.closers]
         entry.closers.clear()
-
-    def _is_busy(self) -> bool:
-        return any(entry.phase in BUSY for entry in self.channels.values())
 
 
 def _refusal(what: str, relid: int, status: int) -> RefusedError:

@@ -72,7 +72,11 @@ class Session:
         channel: Channel | None = call.result(timeout)
         if channel is None:
             raise ChannelGone(f"the socket of service {service} was rescinded at once")
-        opening = driver.probe(channel)
+        try:
+            opening = driver.probe(channel)
+        except Exception:
+            self._connection.give_up(channel)
+            raise
         if opening is not None:
             opening.result(timeout)
         return channel

@@ -1,6 +1,9 @@
 """The guest library's protocol against a real daemon and host: every version, subchannels, sockets, sleep."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -10,13 +13,14 @@ import pytest
 
 from guest_client import Channel, Driver, Guest, suspension
 from guest_client.versions import KNOWN, text
-from tests.live.daemon import PATIENCE, eventually
+from tests.live.daemon import PATIENCE, ROOT, eventually
 from tests.live.guest_drivers import COUNTED, Counter
 from tests.live.guest_support import MODES, Mode, Signaller, World, begin, callbacks, produce, seen
 from tests.live.peers import Device, device
-from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi import device_link, layout, messages, wire
 from vmbusd.abi.device_link import OfferFlag
 from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError
+from vmbusd.abi.link import Object
 from vmbusd.abi.messages import Feature
 from vmbusd.server import requests
 
@@ -320,3 +324,53 @@ def test_a_socket_of_the_host(world: World) -> None:
         world.host.revoke(other)
         world.host.revoke(offer)
         eventually(lambda: not guest.channels, "both are released")
+
+
+def test_an_old_signal_meets_nobody(world: World) -> None:
+    """A signal of a channel that was released is taken and given to nobody; the channel that has its relid
+    next begins without a callback (case 142)."""
+    (offer,) = world.offer()
+    with attached(world, Counter()) as guest:
+        begin(guest, vps=1)
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        world.host.revoke(offer)
+        eventually(lambda: not guest.channels, "released")
+        shared = guest._connection.attached
+        before = guest.statistics()["vps"][0]
+        shared[Object.EVENTS][layout.FLAGS_OFFSET] |= 1 << 1
+        shared.vp_doorbells[0].ring()
+        eventually(lambda: not shared[Object.EVENTS][layout.FLAGS_OFFSET], "the bit is taken")
+
+        (again,) = world.offer()
+        eventually(lambda: [channel.is_open for channel in guest.channels] == [True], "opened")
+        (channel,) = guest.channels
+        assert channel.relid == 1
+        assert callbacks(channel)[0] == 0
+        assert guest.statistics()["vps"][0]["callbacks"] == before["callbacks"]
+        eventually(lambda: again.channel is not None, "the device hears of the open")
+        produce(again)
+        eventually(lambda: seen(again) == 1, "a new signal is seen")
+
+
+def test_the_command_takes_versions(world: World) -> None:
+    """vmbus-guest asks for the versions it is told, and names one that does not exist (case 025)."""
+    (offer,) = world.offer()
+    command = [sys.executable, "-m", "guest_client", "run", "tests.live.guest_drivers:Counter"]
+    command += ["--partition", "demo", "--runtime-dir", os.fspath(world.directory)]
+    wrong = subprocess.run(
+        [*command, "--versions", "5.4"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (wrong.returncode, wrong.stderr.splitlines()[-1][:31]) == (1, "vmbus-guest: version 5.4: not o")
+
+    with subprocess.Popen(
+        [*command, "--versions", "3.0,2.4", "--minimum-version", "3.0"], cwd=ROOT
+    ) as process:
+        eventually(lambda: offer.channel is not None, "the device hears of the open")
+        assert "3.0" in str(world.daemon.status("demo"))
+        process.terminate()
+    assert process.returncode == 0

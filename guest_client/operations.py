@@ -6,7 +6,7 @@
 
 CLOSING and RESCINDED wait for `quiet`: only when the slot is closed and the claim free can no callback run,
 and only then is the ring torn down or its memory freed. A rescind ends every operation of its channel:
-the answer may never come (case 135). Sources: Linux 6.1 channel.c, channel_mgmt.c; spec/02 section 9.
+the answer may never come (case 135). Sources: Linux 6.1 channel.c, channel_mgmt.c.
 """
 
 import enum

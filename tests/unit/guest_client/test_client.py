@@ -122,7 +122,7 @@ def test_what_the_host_may_not_send_changes_nothing(message: msgspec.Struct, rea
 
 
 def test_an_offer_nobody_asked_for_is_refused() -> None:
-    """Between contact and REQUEST_OFFERS no offer is taken (spec/02 section 6)."""
+    """Between contact and REQUEST_OFFERS no offer is taken."""
     client = Client()
     client.contact("contact")
     tell(client, messages.VersionResponse(1, 0, 1))

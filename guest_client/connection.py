@@ -22,7 +22,7 @@ from guest_client.client import Client
 from guest_client.driver import Driver
 from guest_client.link import SLICE, LinkThread
 from guest_client.memory import PageAllocator, reserve_in
-from guest_client.operations import Phase
+from guest_client.phases import Phase
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from guest_client import actions
 from guest_client.client import Client
-from guest_client.operations import Phase, State
+from guest_client.operations import State
+from guest_client.phases import Phase
 from tests.unit.guest_client.script import begin_open, connected, ends, offer, only, opened, sent, tell
 from vmbusd.abi import link, messages, wire
 from vmbusd.abi.errors import ChannelGone, LinkClosed, RefusedError, UsageError

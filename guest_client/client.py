@@ -6,7 +6,7 @@ Bytes of the daemon never raise: what does not fit is refused, counted by the ca
 (cases 047-050, 056, 132, 133, 173). This file has the connection and the table of messages; `operations` the
 life of one channel, `devices` what several have to do with each other, `requests` what is asked of the
 connection as a whole, `suspension` leaving and coming back.
-Sources: Linux 6.1 connection.c and channel_mgmt.c; spec/02 sections 5, 8 and 9.
+Sources: Linux 6.1 connection.c and channel_mgmt.c.
 """
 
 from collections.abc import Callable

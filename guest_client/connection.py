@@ -14,8 +14,8 @@ from guest_client import versions
 from guest_client.actions import Action
 from guest_client.calls import Call, begun, finished
 from guest_client.channel import Channel
-from guest_client.entries import Phase
 from guest_client.machine import Machine
+from guest_client.phases import Phase
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
 

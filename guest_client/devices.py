@@ -14,8 +14,9 @@ from uuid import UUID
 
 from guest_client import actions, versions
 from guest_client.actions import Action
-from guest_client.entries import REMOVED, Entry, Phase
+from guest_client.entries import Entry
 from guest_client.operations import Operations
+from guest_client.phases import Event, Phase
 from guest_client.spread import Spread
 from vmbusd.abi import layout, messages
 from vmbusd.abi.errors import ChannelGone, VmbusError
@@ -89,7 +90,7 @@ class Devices(Operations):
     def _primary_of(self, new: Entry) -> int:
         """The relid of the living device that a new channel belongs to, 0 if there is none."""
         relid = self._devices.get(new.device, 0)
-        return relid if relid and self.channels[relid].phase not in REMOVED else 0
+        return relid if relid and self.channels[relid].is_living else 0
 
     def _release(self, relid: int) -> None:
         self._unlink(relid, self.channels[relid])
@@ -130,7 +131,7 @@ class Devices(Operations):
     def _on_rescind(self, message: messages.Rescind) -> None:
         relid = message.child_relid
         entry = self.channels.get(relid)
-        if entry is None or entry.phase in REMOVED:
+        if entry is None or not entry.is_living:
             self._refuse("Rescind", f"{message} names no channel of this guest")
             return
         primary = self.channels.get(entry.primary)
@@ -139,7 +140,7 @@ class Devices(Operations):
             and primary is not None
             and primary.phase in (Phase.OPEN, Phase.DRAINING)
         ):
-            entry.phase = Phase.STRANDED
+            entry.step(Event.STRAND)
             self._keys.discard(entry.key)
             self._out.append(actions.Detach(relid))
             self._fail_retargets(entry, ChannelGone(f"relid {relid} was rescinded"))
@@ -155,9 +156,10 @@ class Devices(Operations):
         """A part of the GPADL, or the open itself: the open fails, and what the host has of it goes."""
         relid, entry = self._with_gpadl(getattr(message, "ringbuffer_gpadlhandle", 0) or message.gpadl)
         if entry is not None and entry.phase is Phase.CREATING:
-            self._back_to_offered(relid, entry, error)
+            self._back_to_offered(relid, entry, Event.UNSENT, error)
         elif entry is not None and entry.phase is Phase.OPENING:
             entry.failure = error
+            entry.step(Event.UNSENT)
             self._tear_down(relid, entry)
 
     def _close_unposted(self, message: Any, error: VmbusError) -> None:
@@ -166,7 +168,7 @@ class Devices(Operations):
         if entry is None or entry.phase not in (Phase.CLOSING, Phase.TEARING):
             return
         entry.close_sent = entry.phase is Phase.TEARING
-        entry.phase = Phase.STUCK
+        entry.step(Event.UNSENT)
         self._tearing.pop(entry.gpadl, None)
         self._fail(entry, error)
         self._finish_closers(entry, error)

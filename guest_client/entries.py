@@ -1,22 +1,16 @@
-"""What the guest's protocol machine knows: the states of a connection, the phases of a channel, its entry.
-
-OFFERED -> CREATING -> OPENING -> OPEN -> CLOSING -> TEARING -> OFFERED      open, then close (case 076)
-                          `---- refused ----^
-OPEN -> DRAINING -> CLOSING                          a primary, while its subchannels close (case 117)
-any -> RESCINDED -> GONE -> forgotten                RESCIND ... RELID_RELEASED
-OPEN -> STRANDED -> RESCINDED                        a subchannel, until its primary closes (case 119)
-CLOSING or TEARING -> STUCK                          the message could not be sent (case 078)
-"""
+"""What the guest's protocol machine knows: the states of a connection, and one entry per channel."""
 
 import enum
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from guest_client.phases import PHASES, Event, Phase
 from vmbusd.abi import messages
+from vmbusd.abi.errors import UsageError
 
 SOCKET: Final = 0x2000
-"""`chn_flags` of an offer that is a socket (spec/02 section 4)."""
+"""`chn_flags` of an offer that is a socket."""
 _FOR_ACCEPT: Final = 4
 """Byte of a socket's `user_defined`: 1 when the host connects to a service of the guest."""
 
@@ -32,26 +26,6 @@ class State(enum.StrEnum):
     UNLOADING = "unloading"
 
 
-class Phase(enum.StrEnum):
-    """Of one channel, as this guest sees it."""
-
-    OFFERED = "offered"
-    CREATING = "creating its GPADL"
-    OPENING = "opening"
-    OPEN = "open"
-    DRAINING = "closing its subchannels"
-    CLOSING = "closing"
-    TEARING = "tearing its GPADL down"
-    STUCK = "closed here only"
-    STRANDED = "rescinded while its primary is open"
-    RESCINDED = "rescinded"
-    GONE = "gone"
-
-
-REMOVED: Final = (Phase.STRANDED, Phase.RESCINDED, Phase.GONE)
-"""The host has taken the channel back."""
-
-
 @dataclass(slots=True)
 class Entry:
     """One channel.
@@ -64,10 +38,10 @@ class Entry:
     """
 
     offer: messages.Offer
+    phase: Phase = Phase.OFFERED
     primary: int = 0
     subchannels: list[int] = field(default_factory=list)
     vp: int = 0
-    phase: Phase = Phase.OFFERED
     gpadl: int = 0
     event_flag: int = 0
     has_memory: bool = False
@@ -91,6 +65,11 @@ class Entry:
         return (self.offer.if_type, self.offer.if_instance)
 
     @property
+    def is_living(self) -> bool:
+        """Whether the host has not taken it back."""
+        return self.may(Event.RESCIND)
+
+    @property
     def is_socket(self) -> bool:
         """Whether it is one end of a socket: opened once, always ended by a rescind (case 198)."""
         return bool(self.offer.chn_flags & SOCKET)
@@ -103,3 +82,13 @@ class Entry:
     def is_stray(self, answers: bool) -> bool:
         """Whether it is a socket that neither a connect of ours waits for (`answers`) nor a listener."""
         return self.is_socket and not self.for_accept and not answers
+
+    def may(self, event: Event) -> bool:
+        """Can this happen to the channel now?"""
+        return event in PHASES[self.phase]
+
+    def step(self, event: Event) -> None:
+        """It happened. Raises UsageError when it cannot."""
+        if not self.may(event):
+            raise UsageError(f"relid {self.offer.child_relid} is {self.phase}: no {event.name}")
+        self.phase = PHASES[self.phase][event]

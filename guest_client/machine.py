@@ -2,8 +2,8 @@
 
 One lock orders everything: whoever holds it may call the client and posts what comes of it, so the daemon
 sees messages in the order of the decisions. Futures that others wait for are completed without the lock.
-Nothing here waits: closing channels are looked at by the link's thread, between packets (docs/signal-protocol
-section 6).
+Nothing here waits: closing channels are looked at by the link's thread, between packets (docs/
+signal-protocol.md section 6).
 """
 
 import logging

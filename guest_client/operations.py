@@ -1,10 +1,10 @@
 """One channel's part of the guest's protocol, sans-IO: open, close, retarget, rescind, release.
 
-The phases stand in `entries`. CLOSING and RESCINDED wait for `quiet`: only when the slot is closed and the
-claim free can no callback run, and only then is the ring torn down or its memory freed. A rescind ends every
-operation of its channel: the answer may never come (case 135). Closing a device closes its subchannels
-first, one after the other; `devices` knows which they are.
-Sources: Linux 6.1 channel.c, channel_mgmt.c; spec/02 section 9.
+The phases and what leads from one to the next stand in `phases`; here is what each step does. CLOSING and
+RESCINDED wait for `quiet`: only when the slot is closed and the claim free can no callback run, and only then
+is the ring torn down or its memory freed. A rescind ends every operation of its channel: the answer may never
+come (case 135). Closing a device closes its subchannels first, one after the other; `devices` knows which
+they are. Sources: Linux 6.1 channel.c, channel_mgmt.c.
 """
 
 import abc
@@ -16,8 +16,9 @@ import msgspec
 
 from guest_client import actions, versions
 from guest_client.actions import Action
-from guest_client.entries import REMOVED, Entry, Phase, State
+from guest_client.entries import Entry, State
 from guest_client.flags import EventFlags
+from guest_client.phases import Event, Phase
 from vmbusd.abi import gpadl, link, messages, wire
 from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError, VmbusError
 
@@ -76,7 +77,7 @@ class Operations(abc.ABC):
         ResourceError when no event flag is left (case 238).
         """
         entry = self._living(relid)
-        if entry.phase is not Phase.OFFERED or entry.dropped:
+        if not entry.may(Event.OPEN) or entry.dropped:
             state = "let go for good" if entry.dropped else entry.phase
             raise UsageError(f"relid {relid} is {state} and cannot be opened")
         if len(user_data) > USER_DATA:
@@ -99,7 +100,7 @@ class Operations(abc.ABC):
         entry.opener = token
         entry.gpadl = handle
         entry.vp = target_vp
-        entry.phase = Phase.CREATING
+        entry.step(Event.OPEN)
         entry.has_memory = True
         for part in parts:
             self._post(part)
@@ -123,7 +124,7 @@ class Operations(abc.ABC):
         if entry.phase in (Phase.RESCINDED, Phase.DRAINING, *joined):
             entry.closers.append(token)
             return []
-        if entry.phase not in (Phase.OPEN, Phase.STUCK):
+        if not entry.may(Event.CLOSE):
             raise UsageError(f"relid {relid} is {entry.phase}, not open")
         self._need(State.CONNECTED)
         entry.closers.append(token)
@@ -160,13 +161,13 @@ class Operations(abc.ABC):
     def quiet(self, relid: int) -> list[Action]:
         """What `Watch` asked for: no callback of this channel runs or will run."""
         entry = self.channels.get(relid)
-        if entry is None or self.state not in _ALIVE:
-            # An unload sees to all channels itself.
+        # An unload sees to all channels itself.
+        if entry is None or self.state not in _ALIVE or not entry.may(Event.QUIET):
             return []
-        if entry.phase is Phase.CLOSING:
+        entry.step(Event.QUIET)
+        if entry.phase is Phase.TEARING:
             self._tear_down(relid, entry)
-        elif entry.phase is Phase.RESCINDED:
-            entry.phase = Phase.GONE
+        else:
             self._free(relid, entry)
             self._finish_closers(entry, None)
             released = bool(entry.primary) or entry.dropped
@@ -185,7 +186,7 @@ class Operations(abc.ABC):
         if self.state not in _ALIVE:
             return []
         entry = self.channels.get(relid)
-        if entry is None or entry.phase not in (Phase.GONE, Phase.OFFERED):
+        if entry is None or not entry.may(Event.RELEASE):
             raise UsageError(f"relid {relid} is {entry.phase if entry else 'unknown'}, not at rest")
         self._release(relid)
         return self._flush()
@@ -194,28 +195,27 @@ class Operations(abc.ABC):
 
     def _on_created(self, message: messages.GpadlCreated) -> None:
         entry = self.channels.get(message.child_relid)
-        if entry is None or entry.phase is not Phase.CREATING or entry.gpadl != message.gpadl:
+        if entry is None or not entry.may(Event.CREATED) or entry.gpadl != message.gpadl:
             self._refuse("GpadlCreated", f"{message} answers nothing")
         elif message.creation_status:
             error = _refusal("GPADL", message.child_relid, message.creation_status)
-            self._back_to_offered(message.child_relid, entry, error)
+            self._back_to_offered(message.child_relid, entry, Event.NOT_CREATED, error)
         else:
             assert entry.opening is not None
-            entry.phase = Phase.OPENING
+            entry.step(Event.CREATED)
             self._post(entry.opening)
 
     def _on_open_result(self, message: messages.OpenResult) -> None:
         relid = message.child_relid
         entry = self.channels.get(relid)
-        if entry is None or entry.phase is not Phase.OPENING or message.openid != relid:
+        if entry is None or not entry.may(Event.OPENED) or message.openid != relid:
             self._refuse("OpenResult", f"{message} answers nothing")
         elif message.status:
-            # The slot was open for a moment: a callback may still run (case 079).
-            entry.phase = Phase.CLOSING
+            entry.step(Event.NOT_OPENED)
             entry.failure = _refusal("open", relid, message.status)
             self._out += [actions.Detach(relid), actions.Watch(relid)]
         else:
-            entry.phase = Phase.OPEN
+            entry.step(Event.OPENED)
             self._out.append(actions.Opened(relid))
             self._end_open(entry, None)
             if entry.unwanted:
@@ -224,10 +224,10 @@ class Operations(abc.ABC):
     def _on_torndown(self, message: messages.GpadlTorndown) -> None:
         relid = self._tearing.pop(message.gpadl, 0)
         entry = self.channels.get(relid)
-        if entry is None or entry.phase is not Phase.TEARING:
+        if entry is None or not entry.may(Event.TORNDOWN):
             self._refuse("GpadlTorndown", f"{message} answers nothing")
         else:
-            self._back_to_offered(relid, entry, entry.failure)
+            self._back_to_offered(relid, entry, Event.TORNDOWN, entry.failure)
 
     def _on_modified(self, message: messages.ModifyChannelResponse) -> None:
         relid = message.child_relid
@@ -242,27 +242,28 @@ class Operations(abc.ABC):
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _begin_close(self, relid: int, entry: Entry) -> None:
-        entry.phase, entry.unwanted = Phase.DRAINING, False
+        entry.step(Event.CLOSE)
+        entry.unwanted = False
         self._fail_retargets(entry, ChannelGone(f"relid {relid} was closed"))
         if not self._next_subchannel(relid):
             self._close(relid, entry)
 
     def _close(self, relid: int, entry: Entry) -> None:
+        entry.step(Event.DRAINED)
         if entry.close_sent:
+            entry.step(Event.QUIET)
             self._tear_down(relid, entry)
             return
-        entry.phase = Phase.CLOSING
         self._out.append(actions.Detach(relid))
         self._post(messages.Close(relid))
         self._out.append(actions.Watch(relid))
 
     def _tear_down(self, relid: int, entry: Entry) -> None:
-        entry.phase = Phase.TEARING
         self._tearing[entry.gpadl] = relid
         self._post(messages.GpadlTeardown(relid, entry.gpadl))
 
-    def _back_to_offered(self, relid: int, entry: Entry, error: Exception | None) -> None:
-        entry.phase = Phase.OFFERED
+    def _back_to_offered(self, relid: int, entry: Entry, event: Event, error: Exception | None) -> None:
+        entry.step(event)
         entry.unwanted = entry.close_sent = False
         # A socket connects once; what is left of it waits for the rescind (case 198).
         entry.dropped = entry.dropped or (entry.is_socket and entry.opening is None)
@@ -274,7 +275,8 @@ class Operations(abc.ABC):
 
     def _take_away(self, relid: int, entry: Entry) -> None:
         """The channel is rescinded: everything under way on it ends, and nothing is torn down (case 108)."""
-        was, entry.phase = entry.phase, Phase.RESCINDED
+        was = entry.phase
+        entry.step(Event.REACHED if was is Phase.STRANDED else Event.RESCIND)
         self._keys.discard(entry.key)
         self._tearing.pop(entry.gpadl, None)
         self._out.append(actions.Detach(relid))
@@ -286,6 +288,7 @@ class Operations(abc.ABC):
 
     def _release(self, relid: int) -> None:
         entry = self.channels.pop(relid)
+        entry.step(Event.RELEASE)
         self._keys.discard(entry.key)
         self._post(messages.RelidReleased(relid))
 
@@ -301,7 +304,7 @@ class Operations(abc.ABC):
         """A channel that an operation may be begun on."""
         self._need(State.CONNECTED)
         entry = self.channels.get(relid)
-        if entry is None or entry.phase in REMOVED:
+        if entry is None or not entry.is_living:
             raise ChannelGone(f"relid {relid} is gone")
         return entry
 

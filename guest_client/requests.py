@@ -2,7 +2,7 @@
 
 Each waits for its answer beside whatever else goes on. While a pause lasts, and until it is agreed on, what
 this side has to say waits too, since the host would refuse it (case 293).
-Sources: OpenVMM vmbus_client, Linux 6.1 hyperv_transport.c, spec/02 sections 3 and 9.
+Sources: OpenVMM vmbus_client, Linux 6.1 hyperv_transport.c.
 """
 
 import abc

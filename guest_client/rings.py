@@ -1,6 +1,6 @@
 """Ring memory: pages of guest memory made ready to be the two rings of a channel, and who has which.
 
-Both rings are zero but for what this side writes once into their control pages (spec/03 section 2).
+Both rings are zero but for what this side writes once into their control pages.
 """
 
 from typing import Final

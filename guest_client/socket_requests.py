@@ -3,7 +3,7 @@
 A connect succeeds with an offer that has its service and its endpoint, the flag of a socket, and is not for
 accepting; any other offer is not for it (case 195). A failure is told from 4.1 on; below that, and by Linux
 in every version, silence is a failure.
-Sources: OpenVMM vmbus_client hvsock.rs, Linux 6.1 hyperv_transport.c, spec/02 section 9.
+Sources: OpenVMM vmbus_client hvsock.rs, Linux 6.1 hyperv_transport.c.
 """
 
 from typing import Any, Final, NamedTuple

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from guest_client import actions, versions
 from guest_client.actions import Action
-from guest_client.entries import REMOVED, Entry, Phase, State
+from guest_client.entries import Entry, State
+from guest_client.phases import Phase
 from guest_client.requests import Requests
 from vmbusd.abi import messages
 from vmbusd.abi.errors import UsageError
@@ -52,7 +53,7 @@ class Suspension(Requests, abc.ABC):
         self._waiting = token
         self._deadline = self.now + SUSPEND_WAIT
         for relid, entry in list(self.channels.items()):
-            if entry.is_socket and entry.phase not in REMOVED:
+            if entry.is_socket and entry.is_living:
                 entry.dropped = True
                 self._take_away(relid, entry)
             elif entry.primary in self.channels and self.channels[entry.primary].phase is Phase.OFFERED:
@@ -85,7 +86,7 @@ class Suspension(Requests, abc.ABC):
     def _remove(self, relid: int, entry: Entry) -> None:
         """Get rid of a channel that the host has not rescinded."""
         entry.dropped = True
-        if entry.phase not in REMOVED:
+        if entry.is_living:
             self._take_away(relid, entry)
 
     def _leave_if_ready(self) -> None:

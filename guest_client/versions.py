@@ -3,7 +3,7 @@
 The list is Linux's: 5.3 down to 2.4. 6.0, which Linux does not know, and the two oldest, whose hosts cannot
 meet a guest again after it left, are asked only if they are named. A contact goes to message connection 4
 from 5.0 on and to 1 before, as everything else below 5.0 does.
-Sources: Linux 6.1 connection.c vmbus_negotiate_version and vmbus_connect; spec/02 section 5.
+Sources: Linux 6.1 connection.c vmbus_negotiate_version and vmbus_connect.
 """
 
 from collections.abc import Iterable

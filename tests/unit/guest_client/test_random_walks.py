@@ -17,7 +17,8 @@ import pytest
 from guest_client import actions
 from guest_client.actions import Action
 from guest_client.client import Client
-from guest_client.entries import Phase, State
+from guest_client.entries import State
+from guest_client.phases import Phase
 from guest_client.versions import KNOWN, Options
 from vmbusd.abi import messages, wire
 from vmbusd.abi.errors import LinkLost, ResourceError, VmbusError

@@ -66,7 +66,10 @@ class Gone(msgspec.Struct, frozen=True):
 
 
 class Suspended(msgspec.Struct, frozen=True):
-    """The host was left; the relids of the channels mean nothing until they are `Resumed` or `Missing`."""
+    """The host was left. The channels with these relids are yet to be `Resumed` or `Missing`; until then a
+    relid means nothing."""
+
+    relids: tuple[int, ...]
 
 
 class Missing(msgspec.Struct, frozen=True):

@@ -124,10 +124,8 @@ class Machine(Control):
         self.channels[channel.relid] = channel
         self._listener.offered(channel, answers=action.answers)
 
-    def _suspended(self, _action: actions.Suspended) -> None:
-        self._asleep = {
-            relid: (channel, relid in self._open_before) for relid, channel in self.channels.items()
-        }
+    def _suspended(self, action: actions.Suspended) -> None:
+        self._asleep = {relid: (self.channels[relid], relid in self._open_before) for relid in action.relids}
         self.channels.clear()
         self._watched.clear()
 

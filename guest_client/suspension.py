@@ -15,7 +15,7 @@ from guest_client.actions import Action
 from guest_client.entries import Entry, State
 from guest_client.phases import Phase
 from guest_client.requests import Requests
-from vmbusd.abi import messages
+from vmbusd.abi import layout, messages
 from vmbusd.abi.errors import UsageError
 
 RESUME_WAIT: Final = 10.0
@@ -97,7 +97,7 @@ class Suspension(Requests, abc.ABC):
         self._kept = {
             entry.offer.if_instance: (relid, entry)
             for relid, entry in self.channels.items()
-            if entry.phase is Phase.OFFERED and not entry.is_socket
+            if entry.phase is Phase.OFFERED and not entry.is_socket and not entry.offer.sub_channel_index
         }
         self._deadline = None
         self._suspending = True
@@ -114,11 +114,19 @@ class Suspension(Requests, abc.ABC):
     def _left(self) -> None:
         """The host has been left, for good or to come back with the same version."""
         token, suspending, version = self._waiting, self._suspending, self.version
+        kept = tuple(was for was, _ in self._kept.values())
+        if suspending:
+            # Who is GONE has been told so.
+            self._out += [
+                actions.Gone(relid, released=True)
+                for relid, entry in self.channels.items()
+                if relid not in kept and entry.phase is not Phase.GONE
+            ]
         self._forget()
         if suspending:
             self.state = State.SUSPENDED
             self._trying = (version,)
-            self._out.append(actions.Suspended())
+            self._out.append(actions.Suspended(kept))
         self._out.append(actions.Done(token))
 
     # -- coming back ----------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ class Suspension(Requests, abc.ABC):
         """Whether this is a device that we had; it has another relid now, perhaps."""
         if not self._resuming or message.sub_channel_index or message.if_instance not in self._kept:
             return False
-        if message.child_relid in self.channels:
+        if message.child_relid in self.channels or not 1 <= message.child_relid <= layout.MAX_RELID:
             return False
         was, entry = self._kept.pop(message.if_instance)
         entry.offer = message

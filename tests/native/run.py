@@ -67,7 +67,7 @@ def weak(name: str) -> tuple[str, ...]:
 
 def runs() -> Iterator[Run]:
     for build in BUILDS:
-        for program in ("unit", "handover", "doorbell"):
+        for program in ("unit", "handover", "doorbell", "packets"):
             yield Run(program, build)
     yield Run("hostile", "address", (SECONDS,))
     yield Run("hostile", "plain", (SECONDS,))
@@ -76,7 +76,7 @@ def runs() -> Iterator[Run]:
     for flags in (weak("SET"), weak("CLAIM"), mutant("close_does_not_wait"), mutant("plain_let_go")):
         yield Run("storm", "thread", (SECONDS,), flags)
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "hostile", "storm"):
+        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm"):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
 
 

@@ -198,6 +198,8 @@ class Daemon:
         task.add_done_callback(connected)
 
     def _act(self, request: Request) -> dict[str, object]:
+        # What the answer counts as done has left, so whoever reads it finds what it led to.
+        self.door.turn.end()
         return self._acts[type(request)](request)
 
     def _status(self) -> dict[str, object]:
@@ -257,6 +259,7 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
 
     loop.set_exception_handler(fault)
     daemon = Daemon(loop, config, runtime, notifier)
+    limits.calm_collector()
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
         await stop.wait()

@@ -33,8 +33,13 @@ class Carrier:
             effects.OpenSlot: lambda effect: self._table.open(effect.flag, effect.relid, effect.generation),
             effects.CloseSlot: self._close_slot,
             effects.EmptySlot: lambda effect: self._table.empty(effect.flag, effect.relid),
+            effects.ModifyPages: self._modify_pages,
+            effects.ResetPages: lambda _: partition.pages.let_go(),
+            effects.ArmMonitor: partition.pages.arm,
+            effects.DisarmMonitor: partition.pages.disarm,
             effects.SetState: lambda effect: self._table.set_state(effect.relid, effect.state),
             effects.Disconnected: lambda _: partition.log.info("guest disconnected"),
+            effects.ResetDone: lambda _: partition.log.info("reset done"),
         }
 
     @property
@@ -88,6 +93,10 @@ class Carrier:
             if (host := self._partition.hosts.get(effect.host)) is not None:
                 host.take_back(effect, str(error))
         self._partition.memory.fill(effect)
+
+    def _modify_pages(self, effect: effects.ModifyPages) -> None:
+        ok = self._partition.pages.use(effect)
+        self._partition.feed(None, self._partition.bus.pages_modified, effect.ticket, ok)
 
     def _close_slot(self, effect: effects.CloseSlot) -> None:
         self._partition.memory.table.close(effect.flag)

@@ -4,7 +4,7 @@ Calls and received bytes go in, a list of actions comes out; no socket, clock, t
 here. Operations take a token of the caller's and end with exactly one `Done` for it. Bytes of the daemon
 never raise: what does not fit is refused, counted by the caller, and changes nothing (cases 047-050, 056,
 132, 133, 173). This file has the connection and the table of messages, `operations` the life of one channel.
-Sources: Linux 6.1 connection.c and channel_mgmt.c; spec/02 sections 5, 8 and 9.
+Sources: Linux 6.1 connection.c and channel_mgmt.c.
 """
 
 from collections.abc import Callable, Sequence

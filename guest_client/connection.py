@@ -2,8 +2,8 @@
 
 One lock orders everything: whoever holds it may call the client and posts what comes of it, so the daemon
 sees messages in the order of the decisions. Futures that others wait for are completed without the lock.
-Nothing here waits: closing channels are looked at by the link's thread, between packets (docs/signal-protocol
-section 6).
+Nothing here waits: closing channels are looked at by the link's thread, between packets (docs/
+signal-protocol.md section 6).
 """
 
 import itertools
@@ -22,7 +22,7 @@ from guest_client.client import Client
 from guest_client.driver import Driver
 from guest_client.link import SLICE, LinkThread
 from guest_client.memory import PageAllocator, reserve_in
-from guest_client.operations import Phase
+from guest_client.phases import Phase
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError

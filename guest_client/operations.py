@@ -1,12 +1,9 @@
 """One channel's part of the guest's protocol, sans-IO: open, close, retarget, rescind, release.
 
-    OFFERED -> CREATING -> OPENING -> OPEN -> CLOSING -> TEARING -> OFFERED      open, then close (case 076)
-                              `---- refused ----^
-    any -> RESCINDED -> GONE -> forgotten                                        RESCIND ... RELID_RELEASED
-
-CLOSING and RESCINDED wait for `quiet`: only when the slot is closed and the claim free can no callback run,
-and only then is the ring torn down or its memory freed. A rescind ends every operation of its channel:
-the answer may never come (case 135). Sources: Linux 6.1 channel.c, channel_mgmt.c; spec/02 section 9.
+The phases and what leads from one to the next stand in `phases`; here is what each step does. CLOSING
+and RESCINDED wait for `quiet`: only when the slot is closed and the claim free can no callback run, and only
+then is the ring torn down or its memory freed. A rescind ends every operation of its channel: the answer may
+never come (case 135). Sources: Linux 6.1 channel.c, channel_mgmt.c.
 """
 
 import enum
@@ -20,6 +17,7 @@ import msgspec
 
 from guest_client import actions
 from guest_client.actions import Action
+from guest_client.phases import PHASES, Event, Phase
 from vmbusd.abi import gpadl, link, messages, wire
 from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError, VmbusError
 
@@ -35,19 +33,6 @@ class State(enum.StrEnum):
     CONTACTING = "contacting"
     CONNECTED = "connected"
     UNLOADING = "unloading"
-
-
-class Phase(enum.StrEnum):
-    """Of one channel, as this guest sees it."""
-
-    OFFERED = "offered"
-    CREATING = "creating its GPADL"
-    OPENING = "opening"
-    OPEN = "open"
-    CLOSING = "closing"
-    TEARING = "tearing its GPADL down"
-    RESCINDED = "rescinded"
-    GONE = "gone"
 
 
 RESCINDED: Final = (Phase.RESCINDED, Phase.GONE)
@@ -72,6 +57,16 @@ class Entry:
     def key(self) -> tuple[Any, ...]:
         """What no two living channels share."""
         return (self.offer.if_type, self.offer.if_instance, self.offer.sub_channel_index)
+
+    def may(self, event: Event) -> bool:
+        """Can this happen to the channel now?"""
+        return event in PHASES[self.phase]
+
+    def step(self, event: Event) -> None:
+        """It happened. Raises UsageError when it cannot."""
+        if not self.may(event):
+            raise UsageError(f"relid {self.offer.child_relid} is {self.phase}: no {event.name}")
+        self.phase = PHASES[self.phase][event]
 
 
 class Operations:
@@ -108,7 +103,7 @@ class Operations:
         Raises UsageError for what can never be opened or not now, ChannelGone after a rescind (case 140).
         """
         entry = self._living(relid)
-        if entry.phase is not Phase.OFFERED:
+        if not entry.may(Event.OPEN):
             raise UsageError(f"relid {relid} is {entry.phase} and cannot be opened")
         if len(user_data) > USER_DATA:
             raise UsageError(f"relid {relid}: {len(user_data)} bytes of user data, at most {USER_DATA} fit")
@@ -122,7 +117,7 @@ class Operations:
         entry.opening = messages.Open(relid, relid, handle, target_vp, downstream, padded)
         entry.opener = token
         entry.gpadl = handle
-        entry.phase = Phase.CREATING
+        entry.step(Event.OPEN)
         entry.has_memory = True
         for part in parts:
             self._post(part)
@@ -141,11 +136,11 @@ class Operations:
         if entry.phase is Phase.RESCINDED or (entry.phase in _CLOSING and entry.opening is None):
             entry.closers.append(token)
             return []
-        if entry.phase is not Phase.OPEN:
+        if not entry.may(Event.CLOSE):
             raise UsageError(f"relid {relid} is {entry.phase}, not open")
         self._need(State.CONNECTED)
         entry.closers.append(token)
-        entry.phase = Phase.CLOSING
+        entry.step(Event.CLOSE)
         self._fail_retargets(entry, ChannelGone(f"relid {relid} was closed"))
         self._out.append(actions.Detach(relid))
         self._post(messages.Close(relid))
@@ -168,15 +163,14 @@ class Operations:
     def quiet(self, relid: int) -> list[Action]:
         """What `Watch` asked for: no callback of this channel runs or will run."""
         entry = self.channels.get(relid)
-        if entry is None or self.state is not State.CONNECTED:
-            # An unload sees to all channels itself.
+        # An unload sees to all channels itself.
+        if entry is None or self.state is not State.CONNECTED or not entry.may(Event.QUIET):
             return []
-        if entry.phase is Phase.CLOSING:
-            entry.phase = Phase.TEARING
+        entry.step(Event.QUIET)
+        if entry.phase is Phase.TEARING:
             self._tearing[entry.gpadl] = relid
             self._post(messages.GpadlTeardown(relid, entry.gpadl))
-        elif entry.phase is Phase.RESCINDED:
-            entry.phase = Phase.GONE
+        else:
             self._free(relid, entry)
             self._finish_closers(entry, None)
             self._out.append(actions.Gone(relid))
@@ -187,8 +181,9 @@ class Operations:
         if self.state is not State.CONNECTED:
             return []
         entry = self.channels.get(relid)
-        if entry is None or entry.phase is not Phase.GONE:
+        if entry is None or not entry.may(Event.RELEASE):
             raise UsageError(f"relid {relid} was not rescinded, or is not at rest")
+        entry.step(Event.RELEASE)
         del self.channels[relid]
         self._post(messages.RelidReleased(relid))
         return self._flush()
@@ -197,39 +192,38 @@ class Operations:
 
     def _on_created(self, message: messages.GpadlCreated) -> None:
         entry = self.channels.get(message.child_relid)
-        if entry is None or entry.phase is not Phase.CREATING or entry.gpadl != message.gpadl:
+        if entry is None or not entry.may(Event.CREATED) or entry.gpadl != message.gpadl:
             self._refuse("GpadlCreated", f"{message} answers nothing")
         elif message.creation_status:
-            entry.phase = Phase.OFFERED
+            entry.step(Event.NOT_CREATED)
             self._free(message.child_relid, entry)
             self._end_open(entry, _refusal("GPADL", message.child_relid, message.creation_status))
         else:
             assert entry.opening is not None
-            entry.phase = Phase.OPENING
+            entry.step(Event.CREATED)
             self._post(entry.opening)
 
     def _on_open_result(self, message: messages.OpenResult) -> None:
         relid = message.child_relid
         entry = self.channels.get(relid)
-        if entry is None or entry.phase is not Phase.OPENING or message.openid != relid:
+        if entry is None or not entry.may(Event.OPENED) or message.openid != relid:
             self._refuse("OpenResult", f"{message} answers nothing")
         elif message.status:
-            # The slot was open for a moment: a callback may still run (case 079).
-            entry.phase = Phase.CLOSING
+            entry.step(Event.NOT_OPENED)
             entry.failure = _refusal("open", relid, message.status)
             self._out += [actions.Detach(relid), actions.Watch(relid)]
         else:
-            entry.phase = Phase.OPEN
+            entry.step(Event.OPENED)
             self._out.append(actions.Opened(relid))
             self._end_open(entry, None)
 
     def _on_torndown(self, message: messages.GpadlTorndown) -> None:
         relid = self._tearing.pop(message.gpadl, 0)
         entry = self.channels.get(relid)
-        if entry is None or entry.phase is not Phase.TEARING:
+        if entry is None or not entry.may(Event.TORNDOWN):
             self._refuse("GpadlTorndown", f"{message} answers nothing")
             return
-        entry.phase = Phase.OFFERED
+        entry.step(Event.TORNDOWN)
         self._free(relid, entry)
         self._finish_closers(entry, None)
         if entry.opening is not None:
@@ -250,10 +244,11 @@ class Operations:
     def _on_rescind(self, message: messages.Rescind) -> None:
         relid = message.child_relid
         entry = self.channels.get(relid)
-        if entry is None or entry.phase in RESCINDED:
+        if entry is None or not entry.may(Event.RESCIND):
             self._refuse("Rescind", f"{message} names no channel of this guest")
             return
-        was, entry.phase = entry.phase, Phase.RESCINDED
+        was = entry.phase
+        entry.step(Event.RESCIND)
         self._keys.discard(entry.key)
         self._tearing.pop(entry.gpadl, None)
         self._out.append(actions.Detach(relid))

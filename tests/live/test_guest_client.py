@@ -72,7 +72,7 @@ def test_close_and_reopen_make_a_new_generation(world: World, mode: Mode) -> Non
 
 
 def test_the_rings_are_ready_before_the_host_sees_them(world: World) -> None:
-    """Both rings are zero but for feature bit 0 of their control pages (spec/03 section 2, case 067)."""
+    """Both rings are zero but for feature bit 0 of their control pages (case 067)."""
     (offer,) = world.offer()
     with world.guest(Counter()) as guest:
         (channel,) = begin(guest)
@@ -183,7 +183,7 @@ def test_a_refused_open_can_be_tried_again(world: World) -> None:
 
 
 def test_a_callback_may_close_its_own_channel(world: World) -> None:
-    """The close returns inside the callback and completes after it (docs/signal-protocol section 6)."""
+    """The close returns inside the callback and completes after it (docs/signal-protocol.md section 6)."""
 
     class Closing(Counter):
         def on_interrupt(self, channel: Channel) -> None:
@@ -202,7 +202,7 @@ def test_a_callback_may_close_its_own_channel(world: World) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_callback_that_raises_is_called_again(world: World, mode: Mode) -> None:
-    """An exception is counted and logged; the channel goes on (docs/signal-protocol section 4)."""
+    """An exception is counted and logged; the channel goes on (docs/signal-protocol.md section 4)."""
     (offer,) = world.offer()
     with world.guest(Failing()) as guest:
         (channel,) = begin(guest, mode, vps=1)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.live
 
 
 def test_a_killed_worker_loses_nothing(world: World) -> None:
-    """SIGKILL of workers in a storm: each VP gets a new one, every channel catches up (DESIGN section 3)."""
+    """SIGKILL of workers in a storm: each VP gets a new one, channels catch up (docs/design.md section 3)."""
     offers = world.offer(16)
     with world.guest(Counter()) as guest:
         begin(guest, "process")
@@ -52,7 +52,7 @@ def _serves_all(guest: Guest) -> bool:
 
 
 def test_pinned_channels_die_with_their_process(world: World) -> None:
-    """A pinned channel is never moved; when its process dies it is closed and says why (DESIGN section 3)."""
+    """A pinned channel is never moved, but closed if its process dies (docs/design.md section 3)."""
     offers = world.host.offer_many([Signaller(PINNED), Signaller(PINNED), Signaller()])
     with world.guest(Pinned(), Counter()) as guest:
         channels = begin(guest, "process")
@@ -78,7 +78,7 @@ def test_pinned_channels_die_with_their_process(world: World) -> None:
 
 
 def test_a_killed_guest_leaves_no_worker(world: World, tmp_path: Path) -> None:
-    """SIGKILL of the control process: its workers leave by themselves (DESIGN section 3)."""
+    """SIGKILL of the control process: its workers leave by themselves (docs/design.md section 3)."""
     world.offer(2)
     script = f"""
 import sys
@@ -111,7 +111,7 @@ def _wait_for_end(pidfd: int) -> None:
 
 
 def test_the_data_path_outlives_the_daemon(world: World) -> None:
-    """SIGKILL of the daemon in a storm: signals go on to the last, only control fails (DESIGN section 1)."""
+    """SIGKILL of the daemon in a storm: signals go on, only control fails (docs/design.md section 1)."""
     offers = world.offer(8)
     with world.guest(Counter()) as guest:
         channels = begin(guest, "process")

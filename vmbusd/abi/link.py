@@ -3,7 +3,7 @@
 Every packet is one SEQPACKET datagram: a 24-byte header, then the body that its kind names. Fixed
 little-endian structs, so that C can speak it. A channel message rides byte for byte as HvPostMessage carries
 it, at most 240 bytes. `host.sock` uses the same header and the kinds of `device_link` beside the shared ones.
-Source: DESIGN section 4; docs/sockets.md is this table in prose.
+Source: docs/design.md section 4; docs/sockets.md is this table in prose.
 """
 
 import enum

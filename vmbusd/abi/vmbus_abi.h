@@ -2,7 +2,7 @@
 /*
  * Every byte that two processes share, with its size asserted. docs/abi.md is this file in prose and
  * vmbusd/abi/layout.py the same numbers for Python; a test compares all three.
- * Sources: SIEFP layout, TLFS 11 and spec/01 section 3; the rest is this project's own ABI, version 1.
+ * Sources: SIEFP layout, TLFS 11 and Linux 6.1 hyperv-tlfs.h; the rest is this project's own ABI, version 1.
  */
 #ifndef VMBUS_ABI_H
 #define VMBUS_ABI_H

@@ -4,8 +4,8 @@ Inputs are bytes of the guest, answers of hosts, and what the server observed: a
 a process ended, a VP came or went, time passed. Nothing here waits, reads a clock or fails on a peer's bytes;
 the same inputs give the same effects. A message that deserves no answer comes out as one `Refused`. The
 rules of a channel stand in `channels`, `opening` and `lifecycle`, of memory in `gpadls`, of contact in
-`negotiation` and `connection`. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's
-`vmbus_server/src/channels.rs`.
+`negotiation` and `connection`. Source: docs/design.md section 4, docs/protocol.md; the model is
+OpenVMM's `vmbus_server/src/channels.rs`.
 """
 
 from collections import deque

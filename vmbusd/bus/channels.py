@@ -1,9 +1,10 @@
 """A channel as the host sees it: its states, what each event does to them, and the data that goes with it.
 
 `TRANSITIONS` decides what is legal; an event without an entry is refused. The first ten states are OpenVMM's
-(vmbus_server/src/channels.rs, spec/02 section 7). The last two exist because a relid is reused only when the
+(vmbus_server/src/channels.rs). The last two exist because a relid is reused only when the
 claim of its last open was seen free and the host that could still be signalling has answered or is dead
-(spec/07 section 6): between the guest's release and that moment a withdrawn channel waits in them.
+(docs/signal-protocol.md section 6): between the guest's release and that moment a withdrawn channel waits in
+them.
 """
 
 import enum

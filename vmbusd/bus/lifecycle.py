@@ -1,8 +1,8 @@
 """Lifecycle: what happens to one channel from its offer to its removal; opening and closing are in `opening`.
 
 Every method is one event of `channels.TRANSITIONS` with its effects. Memory and relid are given back only
-when the device, or the death of its process, said that no signal runs any more (spec/07 section 6). RESCIND
-never waits. Sources: OpenVMM vmbus_server/src/channels.rs, spec/02 section 7.
+when the device, or the death of its process, said that no signal runs any more (docs/signal-protocol.md
+section 6). RESCIND never waits. Source: OpenVMM vmbus_server/src/channels.rs.
 """
 
 from typing import Final

@@ -1,8 +1,9 @@
 """Opening: a channel's way from closed to open and back, also as reserved and with flags the guest chose.
 
-One rule stands above all (spec/07 section 6): a slot that was closed is opened, emptied or given another
-channel only after the server saw its claim free and the device answered. An open that names an event flag
-whose last open is not complete therefore waits for it. Sources: OpenVMM channels.rs, cases 054-072, 179-188.
+One rule stands above all (docs/signal-protocol.md section 6): a slot that was closed is opened, emptied or
+given another channel only after the server saw its claim free and the device answered. An open that names an
+event flag whose last open is not complete therefore waits for it. Sources: OpenVMM channels.rs, cases
+054-072, 179-188.
 """
 
 import abc

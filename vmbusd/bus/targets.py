@@ -1,10 +1,10 @@
 """Targets: which VP a channel's interrupts go to: by open, MODIFYCHANNEL, order or loss of a VP.
 
 The table is changed first and the device asked after it; MODIFYCHANNEL_RESPONSE waits for the device,
-because it promises that no event reaches the old VP any more (case 144, spec/07 section 5). A retarget that
-the device refuses is taken back. What the administrator moves, the guest is not told: no message says so, it
-finds its interrupts on another VP as it does when a VP goes offline. Sources: spec/01 section 11, OpenVMM
-channels.rs.
+because it promises that no event reaches the old VP any more (case 144, docs/signal-protocol.md section 5). A
+retarget that the device refuses is taken back. What the administrator moves, the guest is not told: no
+message says so, it finds its interrupts on another VP as it does when a VP goes offline. Sources: OpenVMM
+channels.rs, Linux 6.1 channel.c.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Targets:
         """The VP that an open means by `vp`. Raises ProtocolError for one the guest does not have.
 
         NO_TARGET is an open without interrupts (case 064). Below 2.4 the word is something else, and every
-        interrupt goes to VP 0 (spec/01 section 6).
+        interrupt goes to VP 0 (OpenVMM channels.rs).
         """
         if vp != NO_TARGET and wire.NOT_CONNECTED < self.version < wire.V2_4:
             return 0

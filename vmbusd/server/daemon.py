@@ -2,7 +2,7 @@
 
 Start: descriptor limit, directory, reclaim of dead sets, partitions, and only then the sockets, so whoever
 can connect finds everything there. Stop (SIGTERM, SIGINT, SIGHUP): every link is told, every object and file
-of ours is removed, exit status 0. Source: DESIGN section 4; docs/daemon.md.
+of ours is removed, exit status 0. Source: docs/design.md section 4; docs/daemon.md.
 """
 
 import asyncio

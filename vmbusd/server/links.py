@@ -2,7 +2,7 @@
 
 The first packet of a link is a hello; `door` turns it into one of the receivers here. A packet that does not
 fit its link ends the link with a reason (Bye); what is wrong inside a channel message is for the bus to judge
-and ends nothing. Source: DESIGN section 4, docs/sockets.md.
+and ends nothing. Source: docs/design.md section 4, docs/sockets.md.
 """
 
 import abc

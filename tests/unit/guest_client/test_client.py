@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from guest_client import actions
 from guest_client.client import Client
-from guest_client.operations import Phase, State
+from guest_client.operations import State
+from guest_client.phases import Phase
 from tests.unit.guest_client.script import begin_open, connected, ends, offer, only, opened, sent, tell
 from vmbusd.abi import link, messages, wire
 from vmbusd.abi.errors import ChannelGone, LinkClosed, RefusedError, UsageError
@@ -122,7 +123,7 @@ def test_what_the_host_may_not_send_changes_nothing(message: msgspec.Struct, rea
 
 
 def test_an_offer_nobody_asked_for_is_refused() -> None:
-    """Between contact and REQUEST_OFFERS no offer is taken (spec/02 section 6)."""
+    """Between contact and REQUEST_OFFERS no offer is taken."""
     client = Client()
     client.contact("contact")
     tell(client, messages.VersionResponse(1, 0, 1))

@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from guest_client.driver import Driver
+from guest_client.monitor import is_monitored
 from vmbusd.abi import layout
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import Blocks, HostSender, Table
+from vmbusd.abi.native import Blocks, HostSender, MonitorTrigger, Table
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class _Left:
 class Space:
     """What all channels of one attachment share: its mappings, seen through the native core.
 
-    Attributes: `attached`, `table`, `blocks`, `hosts`.
+    Attributes: `attached`, `table`, `blocks`, `hosts`, `monitor`.
     """
 
     def __init__(self, attached: Attached) -> None:
@@ -89,12 +90,14 @@ class Space:
         self.table = Table(attached[Object.TABLE])
         self.blocks = Blocks(attached[Object.GUEST])
         self.hosts = HostEnds(attached)
+        self.monitor = MonitorTrigger(attached[Object.TABLE], attached[Object.RAM])
 
     def close(self) -> None:
         """Let go of every mapping: while one is held, this process counts as attached."""
         self.hosts.close()
         self.table = cast(Table, _Left())
         self.blocks = cast(Blocks, _Left())
+        self.monitor = cast(MonitorTrigger, _Left())
 
     def relid_of(self, flag: int) -> int:
         """The channel whose event flag this is, 0 if it has none now."""
@@ -107,9 +110,9 @@ class Channel:
     """An offered channel.
 
     Attributes: `relid`; `event_flag`; `interface`, `instance`: UUID; `subchannel_index`; `host_link`;
-    `driver`, None if nobody takes it; `user_defined`, the 120 bytes of the offer (control process only);
-    `generation`, of the present or last open, 0 before; `driver_data`, the driver's own, in this process;
-    `close_reason`, what `close` was told.
+    `monitor_id`, layout.NO_MONITOR for none; `driver`, None if nobody takes it; `user_defined`, the 120 bytes
+    of the offer (control process only); `generation`, of the present or last open, 0 before; `driver_data`,
+    the driver's own, in this process; `close_reason`, what `close` was told.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Channel:
         self.instance = UUID(bytes_le=record["instance_id"])
         self.subchannel_index: int = record["subchannel_index"]
         self.host_link: int = record["host_link"]
+        self.monitor_id: int = record["monitor_id"]
         self.driver = driver
         self.user_defined = user_defined
         self.generation = 0
@@ -137,6 +141,7 @@ class Channel:
         self._control = control
         self._pages: list[int] = []
         self._views: dict[int, memoryview] = {}
+        self._monitored = is_monitored(self.monitor_id, driver)
 
     def __repr__(self) -> str:
         return f"<Channel relid {self.relid} generation {self.generation} of {self.interface}>"
@@ -188,7 +193,11 @@ class Channel:
         return view
 
     def signal(self) -> bool:
-        """Signal the host: True if its flag went from 0 to 1."""
+        """Signal the host: True if its flag, or the channel's monitor bit, went from 0 to 1."""
+        if self._monitored:
+            first = self._space.monitor.trigger(self.monitor_id)
+            if first is not None:
+                return first
         return self._space.hosts.signal(self.host_link, self.event_flag)
 
     # -- control process only ------------------------------------------------------------------------------

@@ -28,11 +28,15 @@ class Client(Operations):
     Attributes: `state`; `version`, as negotiated, 0 before; `channels`, relid -> Entry, to be read only.
     """
 
-    def __init__(self, *, versions: Sequence[int] = VERSIONS, vp: int = 0) -> None:
+    def __init__(
+        self, *, versions: Sequence[int] = VERSIONS, vp: int = 0, monitor_pages: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`monitor_pages`: parent to child, child to parent, as guest physical addresses; both 0 for none."""
         super().__init__()
         self.version = wire.NOT_CONNECTED
         self._versions = versions
         self._vp = vp
+        self._monitor_pages = monitor_pages
         self._asked = 0
         self._waiting: Any = None
         self._offers_asked = False
@@ -52,7 +56,8 @@ class Client(Operations):
     def _ask(self) -> None:
         self._connection = link.MESSAGE_CONNECTION_MULTI_CLIENT
         version = self._versions[self._asked]
-        self._post(messages.InitiateContact(version, self._vp, layout.SINT, 0, 0, 0, 0))
+        contact = messages.InitiateContact(version, self._vp, layout.SINT, 0, 0, *self._monitor_pages)
+        self._post(contact)
 
     def request_offers(self) -> list[Action]:
         """Ask for the offers, once per connection."""

@@ -22,6 +22,7 @@ from guest_client.client import Client
 from guest_client.driver import Driver
 from guest_client.link import SLICE, LinkThread
 from guest_client.memory import PageAllocator, reserve_in
+from guest_client.monitor import pages_for
 from guest_client.phases import Phase
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
@@ -67,7 +68,7 @@ class Connection:
         self.lost: VmbusError | None = None
         self.vp_threads: dict[int, int] = {}
         """Thread identity -> VP, of the VPs in this process."""
-        self._client = Client()
+        self._client = Client(monitor_pages=pages_for(attached, self.memory))
         self._listener = listener
         self._drivers = drivers
         self._targets: Iterator[int] = itertools.cycle(range(attached.welcome.vps))

@@ -27,6 +27,8 @@ class Driver:
     """The interface (class) GUID of the offers this driver takes."""
     pinned: bool = False
     """Its channels keep state in the process: they are never moved to another VP, and closed if it dies."""
+    low_latency: bool = False
+    """Signal the host at once, also where the offer has a monitor bit that the host would find by itself."""
     ring_pages: tuple[int, int] = (2, 2)
     """Pages of the guest-to-host and of the host-to-guest ring, the control page of each included."""
 

@@ -204,12 +204,13 @@ class InterruptPage:
     def take_for_host(self) -> list[int]:
         """Host: the relids that the guest signalled, ascending."""
 
-class MonitorPage:
-    """The child-to-parent monitor page, as the guest uses it."""
+class MonitorTrigger:
+    """The child-to-parent monitor page in use, wherever in guest memory it is, as the guest uses it."""
 
-    def __init__(self, buffer: Buffer, offset: int = 0) -> None: ...
-    def trigger(self, monitor_id: int) -> bool:
-        """Ask for a signal of this monitor id. True for 0 -> 1."""
+    def __init__(self, table: Buffer, ram: Buffer) -> None:
+        """`table` may be read-only, `ram` must be writable."""
+    def trigger(self, monitor_id: int) -> bool | None:
+        """Ask for a signal of this monitor id: True for 0 -> 1, None when no page is in use."""
 
 class MonitorScanner:
     """Turns the trigger bits of a monitor page into signals of host links, a scan at a time."""

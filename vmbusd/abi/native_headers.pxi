@@ -109,7 +109,7 @@ cdef extern from "vmbus_pages.h" nogil:
         uint64_t to_host[256]
     struct vmb_monitor_page:
         uint16_t latency[128]
-    vmb_interrupt_page *vmb_interrupt_page_at(char *, uint64_t, uint64_t)
+    char *vmb_page_at(char *, uint64_t, uint64_t)
     int vmb_monitor_trigger(vmb_monitor_page *, uint32_t)
     int vmb_monitor_take(vmb_monitor_page *, uint32_t *)
     uint32_t vmb_monitor_latency(vmb_monitor_page *, const uint32_t *, uint32_t)

@@ -30,19 +30,23 @@ cdef class InterruptPage:
         return _take_half(self.page.to_host)
 
 
-cdef class MonitorPage:
-    """The child-to-parent monitor page, as the guest uses it."""
+cdef class MonitorTrigger:
+    """The child-to-parent monitor page that is in use, wherever in guest memory that is, as the guest uses it."""
 
-    cdef _View view
-    cdef vmb_monitor_page *page
+    cdef _View table, ram
 
-    def __cinit__(self, buffer, offset=0):
-        self.view = _view(buffer, _size(offset, "monitor page: offset"), VMB_PAGE, 8, True, "monitor page")
-        self.page = <vmb_monitor_page *>self.view.at
+    def __cinit__(self, table, ram):
+        self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
+        self.ram = _view(ram, 0, VMB_PAGE, VMB_PAGE, True, "guest memory")
 
     def trigger(self, monitor_id):
-        """Ask for a signal of this monitor id. True for 0 -> 1."""
-        return vmb_monitor_trigger(self.page, _index(monitor_id, VMB_MONITORS, "monitor id")) != 0
+        """Ask for a signal of this monitor id: True for 0 -> 1, None when no page is in use."""
+        cdef uint32_t m = _index(monitor_id, VMB_MONITORS, "monitor id")
+        cdef uint64_t gpa = vmb_py_load(&(<vmb_table *>self.table.at).header.monitor_page)
+        cdef char *page = vmb_page_at(<char *>self.ram.raw.buf, <uint64_t>self.ram.raw.len, gpa)
+        if page == NULL:
+            return None
+        return vmb_monitor_trigger(<vmb_monitor_page *>page, m) != 0
 
 
 cdef class MonitorScanner:

@@ -81,7 +81,7 @@ cdef class Route:
         cdef uint64_t page = vmb_py_load(&sender.sender.table.header.interrupt_page)
         self.relid = _index(relid, VMB_FLAGS, "relid")
         self.flag = _index(flag, VMB_FLAGS, "event flag")
-        if page and vmb_interrupt_page_at(sender.sender.ram, sender.sender.ram_size, page) == NULL:
+        if page and vmb_page_at(sender.sender.ram, sender.sender.ram_size, page) == NULL:
             raise UsageError(f"relid {relid}: its guest is signalled through the page at {page:#x} of its memory,"
                              " which this sender has not got")
         self.sender = sender

@@ -127,7 +127,7 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
     uint32_t *target = &s->table->record[relid].target_vp;
     uint32_t t = VMB_LOAD("signal.target", target, VMB_SEQ_CST);
     uint64_t gpa = VMB_LOAD("signal.page", &s->table->header.interrupt_page, VMB_ACQUIRE);
-    struct vmb_interrupt_page *page = vmb_interrupt_page_at(s->ram, s->ram_size, gpa);
+    struct vmb_interrupt_page *page = (struct vmb_interrupt_page *)vmb_page_at(s->ram, s->ram_size, gpa);
 
     if (!page || !vmb_is_paged(s, t))
         return 0; /* the connection has just ended */

@@ -13,6 +13,13 @@
 #include "vmbus_abi.h"
 #include "vmbus_steps.h"
 
+/* The page at guest physical address `gpa` of a memory of `size` bytes; NULL for 0, and if it does not lie there
+ * whole. */
+static inline char *vmb_page_at(char *ram, uint64_t size, uint64_t gpa)
+{
+    return ram && gpa && gpa % VMB_PAGE == 0 && size >= VMB_PAGE && gpa <= size - VMB_PAGE ? ram + gpa : NULL;
+}
+
 /* ---- the legacy interrupt page of 0.13 and 1.1 ------------------------------------------------------------- */
 
 #define VMB_HALF_WORDS 256u /* a half has 16384 bits, of which relids use the first 2048: VMB_WORDS words */
@@ -25,14 +32,6 @@ struct vmb_interrupt_page {
 
 _Static_assert(sizeof(struct vmb_interrupt_page) == VMB_PAGE, "interrupt page");
 _Static_assert(offsetof(struct vmb_interrupt_page, to_host) == 2048, "the guest's half");
-
-/* The page at guest physical address `gpa` of a memory of `size` bytes; NULL if it does not lie there whole. */
-static inline struct vmb_interrupt_page *vmb_interrupt_page_at(char *ram, uint64_t size, uint64_t gpa)
-{
-    if (!ram || gpa == 0 || gpa % VMB_PAGE || size < VMB_PAGE || gpa > size - VMB_PAGE)
-        return NULL;
-    return (struct vmb_interrupt_page *)(ram + gpa);
-}
 
 /* ---- the child-to-parent monitor page ---------------------------------------------------------------------- */
 

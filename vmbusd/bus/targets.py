@@ -92,7 +92,7 @@ class Targets:
             return f"relid {relid} is {channel.state.name.lower().replace('_', ' ')}, not open"
         if channel.target_vp == NO_TARGET:
             return f"relid {relid} is open without interrupts"
-        if vp >= self._vps:
+        if not 0 <= vp < self._vps:
             return f"VP {vp}: the partition has {self._vps}"
         if vp in self._stand_in:
             return f"VP {vp} is offline"

@@ -201,8 +201,11 @@ class InterruptPage:
         """Guest: set the channel's bit for the host. True for 0 -> 1. The host looks when it is told to."""
     def take_for_guest(self) -> list[int]:
         """Guest, once event flag 0 was set and taken: the relids that the host signalled, ascending."""
-    def take_for_host(self) -> list[int]:
-        """Host: the relids that the guest signalled, ascending."""
+    def deliver(self, table: Table, hosts: dict[int, HostSender]) -> tuple[list[int], int]:
+        """Host: take the guest's bits and signal the hosts of the open channels they mean, by link number.
+
+        Returns (relids whose host is not in `hosts`, how many bits meant no open channel).
+        """
 
 class MonitorTrigger:
     """The child-to-parent monitor page in use, wherever in guest memory it is, as the guest uses it."""

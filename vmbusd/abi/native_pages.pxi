@@ -25,9 +25,31 @@ cdef class InterruptPage:
         """Guest, once event flag 0 was set and taken: the relids that the host signalled, ascending."""
         return _take_half(self.page.to_guest)
 
-    def take_for_host(self):
-        """Host: the relids that the guest signalled, ascending."""
-        return _take_half(self.page.to_host)
+    def deliver(self, Table table not None, dict hosts not None):
+        """Host: take the guest's bits and signal the hosts of the open channels they mean, by link number.
+
+        Returns (relids whose host is not in `hosts`, how many bits meant no open channel).
+        """
+        cdef uint16_t out[2048]
+        cdef unsigned n = vmb_take(self.page.to_host, out)
+        cdef unsigned unknown = 0
+        cdef unsigned i
+        cdef uint32_t flag
+        cdef vmb_record *record
+        cdef list homeless = []
+        for i in range(n):
+            record = &table.table.record[out[i]]
+            flag = record.event_flag
+            if record.relid != out[i] or flag >= VMB_FLAGS \
+                    or not vmb_py_load(&table.table.slot[flag]) & VMB_SLOT_OPEN:
+                unknown += 1
+                continue
+            host = hosts.get(record.host_link)
+            if host is None:
+                homeless.append(out[i])
+            else:
+                (<HostSender?>host).raise_flag(flag)
+        return homeless, unknown
 
 
 cdef class MonitorTrigger:

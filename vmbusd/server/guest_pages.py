@@ -177,13 +177,15 @@ class GuestPages:
         if self._interrupt is None:
             return False
         table = self._memory.table
-        for relid in InterruptPage(self._interrupt.map).take_for_host():
+        senders = {number: end.sender for number, end in self._hosts.items()}
+        homeless, unknown = InterruptPage(self._interrupt.map).deliver(table, senders)
+        self.unknown += unknown
+        for relid in homeless:
+            # The first signal to its host: from now on there is an end for it.
             record = table.record(relid)
-            end = self._host(record["host_link"]) if record["relid"] == relid else None
-            if end is None or not table.slot(record["event_flag"]) & layout.SLOT_OPEN:
-                self.unknown += 1
-                continue
-            end.sender.signal(record["event_flag"])
+            end = self._host(record["host_link"])
+            if end is not None:
+                end.sender.signal(record["event_flag"])
         return True
 
     # -- hosts -----------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ ORDER_PATIENCE: Final = 5.0
 """Seconds in which an order of the administrator is acknowledged; `vmbusctl` itself waits for 10."""
 MONITOR_LATENCY: Final = 1000
 """Latency of a monitored channel whose guest asks for none, in units of 100 ns: what Hyper-V is known for."""
-SHORTEST_SCAN: Final = 50_000
-"""Nanoseconds between scans of a monitor page, however little a guest asks for: a scan costs some 5000."""
+SHORTEST_SCAN: Final = 100_000
+"""Nanoseconds between scans of a monitor page, however little a guest asks for: a scan costs some 20 000."""
 VP_VACANT_GRACE: Final = 2.0
 """Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
 OBJECT_CHECK_INTERVAL: Final = 1.0

@@ -61,7 +61,8 @@ def test_every_relid_has_its_bit(legacy: Legacy, relid: int) -> None:
     assert legacy.ram[GPA + relid // 8] == 1 << relid % 8
     assert legacy.ram[GPA + 2048 + relid // 8] == 1 << relid % 8
     assert legacy.page.take_for_guest() == [relid]
-    assert legacy.page.take_for_host() == [relid]
+    assert legacy.page.deliver(legacy.writer, {}) == ([relid], 0)
+    assert legacy.page.deliver(legacy.writer, {}) == ([], 0)
 
 
 def test_signal_many_goes_the_same_way(legacy: Legacy) -> None:
@@ -124,6 +125,24 @@ def test_a_sender_without_memory_is_refused_when_it_is_bound(legacy: Legacy) -> 
 
     with pytest.raises(UsageError, match="of its memory, which this sender has not got"):
         legacy.route(5, blind)
+
+
+def test_delivery_wakes_the_host_of_each_open_channel(legacy: Legacy) -> None:
+    """Bits of closed and unknown channels are taken and counted; a host not there is named (case 235)."""
+    legacy.open(5)
+    legacy.open(9)
+    legacy.writer.close(9)
+    for relid in (5, 9, 700):
+        legacy.page.signal_host(relid)
+    host = Host()
+    host.sleep(1)
+
+    assert legacy.page.deliver(legacy.writer, {3: host.sender}) == ([], 2)
+    assert host.flags.take() == [5]
+    assert host.bell.drain() == 1
+    legacy.page.signal_host(5)
+    assert legacy.page.deliver(legacy.writer, {4: host.sender}) == ([5], 0)
+    assert host.flags.take() == []
 
 
 def test_a_newer_guest_has_no_flag_0(world: World) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os.path import dirname, realpath
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,14 @@ def rows() -> dict[str, Row]:
                 True,
                 Goal(0.7 if clients == 1 else 0.3, rate=True),
             ),
+            Row(f"uvloop.cpu.{clients}", f"echo, {many}, processor time of the server", REQUEST),
+            Row(
+                f"ours.cpu.{clients}",
+                f"the same, {many}, processor time of the daemon",
+                REQUEST,
+                f"uvloop.cpu.{clients}",
+                True,
+            ),
         ]
     found += [
         Row("ours.bus", "the bus alone, GPADLs made and torn down", "ns per input", goal=Goal(most=1e4)),
@@ -71,6 +79,12 @@ def rows() -> dict[str, Row]:
         Row("ours.all", f"open + close of {MANY} channels, in all", "ns", goal=Goal(most=3 * SECOND)),
         Row("ours.idle", f"memory of the daemon, {FULL} x {MANY} channels offered", "MiB"),
         Row("ours.full", f"memory of the daemon, {FULL} x {MANY} channels open", "MiB", "ours.idle"),
+        Row(
+            "ours.life.full",
+            f"open + close of {MANY} channels, {FULL - 1} x {MANY} open beside them",
+            CHANNEL,
+            f"ours.life.{MANY}",
+        ),
     ]
     order = list(TITLES)
     return {row.key: row for row in sorted(found, key=lambda row: order.index(row.group))}
@@ -103,9 +117,9 @@ class Suite:
         c_path, uv_path, directory = (self.folder / name for name in ("c", "uvloop", "daemon"))
         with contextlib.ExitStack() as stack:
             stack.enter_context(_control.server(self.program, "serve", str(core), c_path))
-            stack.enter_context(_control.server(*_control.python("echo", uv_path, core)))
+            uvloop = stack.enter_context(_control.server(*_control.python("echo", uv_path, core)))
             daemon = _control.python("daemon", directory, core, max(CLIENTS), 1)
-            stack.enter_context(_control.server(*daemon))
+            ours = stack.enter_context(_control.server(*daemon))
             echoes = {"c": c_path, "uvloop": uv_path}
             fds = {
                 name: [stack.enter_context(sock).fileno() for sock in _control.connected(path, max(CLIENTS))]
@@ -116,12 +130,22 @@ class Suite:
                 stack.enter_context(guest.link)
             for _ in range(rounds):
                 for clients in CLIENTS:
-                    for name in echoes:
-                        self.take(f"{name}.echo.{clients}", self._load(fds[name][:clients], clients))
+                    self.take(f"c.echo.{clients}", self._load(fds["c"][:clients], clients))
+                    with self._processor(f"uvloop.cpu.{clients}", uvloop, clients):
+                        self.take(f"uvloop.echo.{clients}", self._load(fds["uvloop"][:clients], clients))
                     taken = [guest.link.fileno() for guest in guests[:clients]]
-                    self.take(f"ours.request.{clients}", self._load(taken, clients))
+                    with self._processor(f"ours.cpu.{clients}", ours, clients):
+                        self.take(f"ours.request.{clients}", self._load(taken, clients))
                     for guest in guests[:clients]:
                         guest.forget(self._turns(clients))
+
+    @contextlib.contextmanager
+    def _processor(self, key: str, pid: int, clients: int) -> Iterator[None]:
+        """What the server itself costs for a request, which other work on the cores changes less."""
+        before = _control.processor_time(pid)
+        yield
+        spent = _control.processor_time(pid) - before
+        self.take(key, lambda: spent / self._turns(clients) / clients)
 
     def _load(self, fds: list[int], clients: int) -> Callable[[], float]:
         packet = _control.request(1)
@@ -149,6 +173,9 @@ class Suite:
             for guest in guests:
                 guest.open(MANY)
             self.take("ours.full", lambda: _control.resident(pid))
+            first.close(MANY)
+            for _ in range(rounds):
+                self.take("ours.life.full", lambda: first.life(MANY))
 
 
 def main() -> int:

@@ -67,7 +67,7 @@ def weak(name: str) -> tuple[str, ...]:
 
 def runs() -> Iterator[Run]:
     for build in BUILDS:
-        for program in ("unit", "handover", "doorbell"):
+        for program in ("unit", "handover", "doorbell", "packets"):
             yield Run(program, build)
     yield Run("hostile", "address", (SECONDS,))
     yield Run("hostile", "plain", (SECONDS,))
@@ -79,7 +79,7 @@ def runs() -> Iterator[Run]:
     yield Run("pages", "plain", (SECONDS,))
     yield Run("pages", "plain", (SECONDS,), ("-DPAGE_BEFORE_FLAG",))
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "hostile", "storm", "pages"):
+        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm", "pages"):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
 
 

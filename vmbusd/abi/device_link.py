@@ -63,7 +63,7 @@ REDIRECT_INTERRUPT: Final = 0x1
 """`Open.flags`: the guest asked for redirected interrupts (6.0 with feature 0x02)."""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """Offer a channel. `order` sorts offers of one interface, NO_ORDER last (case 037). `flags` are
     OfferFlags; `max_subchannels` bounds what EnableSubchannels may ask.
     """
@@ -85,7 +85,7 @@ class Offer(msgspec.Struct, frozen=True):
     reserved: U8 = 0
 
 
-class Revoke(msgspec.Struct, frozen=True):
+class Revoke(msgspec.Struct, frozen=True, gc=False):
     """Withdraw an offer, and with a primary its subchannels; none of their signals is running any more.
     Answered by Revoked for each.
     """
@@ -94,7 +94,7 @@ class Revoke(msgspec.Struct, frozen=True):
     offer_id: U32
 
 
-class ProvideSockets(msgspec.Struct, frozen=True):
+class ProvideSockets(msgspec.Struct, frozen=True, gc=False):
     """Ask for the guest's socket connects (1) or no longer (0). One host link of a partition may. Answered by
     SocketsProvided.
     """
@@ -103,7 +103,7 @@ class ProvideSockets(msgspec.Struct, frozen=True):
     enable: U32
 
 
-class EnableSubchannels(msgspec.Struct, frozen=True):
+class EnableSubchannels(msgspec.Struct, frozen=True, gc=False):
     """Have `count` subchannels of the open primary `offer_id`: those missing are offered, index i with offer
     id `first_offer_id` + i - 1. Answered by SubchannelsEnabled.
     """
@@ -115,7 +115,7 @@ class EnableSubchannels(msgspec.Struct, frozen=True):
     first_offer_id: U32
 
 
-class SocketAnswer(msgspec.Struct, frozen=True):
+class SocketAnswer(msgspec.Struct, frozen=True, gc=False):
     """Answer to SocketConnect: with status 0 the bus offers the socket's channel as `offer_id` and says
     OfferResult.
     """
@@ -126,7 +126,7 @@ class SocketAnswer(msgspec.Struct, frozen=True):
     offer_id: U32
 
 
-class Opened(msgspec.Struct, frozen=True):
+class Opened(msgspec.Struct, frozen=True, gc=False):
     """Answer to Open. A status with bit 31 set is a failure."""
 
     kind: ClassVar[Kind] = Kind.OPENED
@@ -135,7 +135,7 @@ class Opened(msgspec.Struct, frozen=True):
     status: U32
 
 
-class Closed(msgspec.Struct, frozen=True):
+class Closed(msgspec.Struct, frozen=True, gc=False):
     """Answer to Close: the device has let go of the rings."""
 
     kind: ClassVar[Kind] = Kind.CLOSED
@@ -143,7 +143,7 @@ class Closed(msgspec.Struct, frozen=True):
     generation: U32
 
 
-class GpadlAccepted(msgspec.Struct, frozen=True):
+class GpadlAccepted(msgspec.Struct, frozen=True, gc=False):
     """Answer to Gpadl."""
 
     kind: ClassVar[Kind] = Kind.GPADL_ACCEPTED
@@ -152,7 +152,7 @@ class GpadlAccepted(msgspec.Struct, frozen=True):
     status: U32
 
 
-class GpadlTornDown(msgspec.Struct, frozen=True):
+class GpadlTornDown(msgspec.Struct, frozen=True, gc=False):
     """Answer to Teardown: the last mapping is gone."""
 
     kind: ClassVar[Kind] = Kind.GPADL_TORN_DOWN
@@ -160,7 +160,7 @@ class GpadlTornDown(msgspec.Struct, frozen=True):
     gpadl: U32
 
 
-class Retargeted(msgspec.Struct, frozen=True):
+class Retargeted(msgspec.Struct, frozen=True, gc=False):
     """Answer to Retarget: no signal call that had loaded the old target is still running."""
 
     kind: ClassVar[Kind] = Kind.RETARGETED
@@ -170,7 +170,7 @@ class Retargeted(msgspec.Struct, frozen=True):
     status: U32
 
 
-class OfferResult(msgspec.Struct, frozen=True):
+class OfferResult(msgspec.Struct, frozen=True, gc=False):
     """Status 0, or a refusal with its reason in UTF-8."""
 
     kind: ClassVar[Kind] = Kind.OFFER_RESULT
@@ -179,14 +179,14 @@ class OfferResult(msgspec.Struct, frozen=True):
     text: Tail
 
 
-class Revoked(msgspec.Struct, frozen=True):
+class Revoked(msgspec.Struct, frozen=True, gc=False):
     """The offer is gone; its id may be used again."""
 
     kind: ClassVar[Kind] = Kind.REVOKED
     offer_id: U32
 
 
-class Open(msgspec.Struct, frozen=True):
+class Open(msgspec.Struct, frozen=True, gc=False):
     """The guest opens the channel. The slot is open already: signalling may begin at once (case 072)."""
 
     kind: ClassVar[Kind] = Kind.OPEN
@@ -202,7 +202,7 @@ class Open(msgspec.Struct, frozen=True):
     flags: U32 = 0
 
 
-class Close(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True, gc=False):
     """The guest closes the channel, or is gone."""
 
     kind: ClassVar[Kind] = Kind.CLOSE
@@ -210,7 +210,7 @@ class Close(msgspec.Struct, frozen=True):
     generation: U32
 
 
-class Gpadl(msgspec.Struct, frozen=True):
+class Gpadl(msgspec.Struct, frozen=True, gc=False):
     """The guest describes memory: `ranges` is the range buffer as GPADL_HEADER carries it (u64 words)."""
 
     kind: ClassVar[Kind] = Kind.GPADL
@@ -221,7 +221,7 @@ class Gpadl(msgspec.Struct, frozen=True):
     ranges: Tail
 
 
-class Teardown(msgspec.Struct, frozen=True):
+class Teardown(msgspec.Struct, frozen=True, gc=False):
     """The guest takes memory back."""
 
     kind: ClassVar[Kind] = Kind.TEARDOWN
@@ -229,7 +229,7 @@ class Teardown(msgspec.Struct, frozen=True):
     gpadl: U32
 
 
-class Retarget(msgspec.Struct, frozen=True):
+class Retarget(msgspec.Struct, frozen=True, gc=False):
     """The channel's target VP has changed; the table already says so."""
 
     kind: ClassVar[Kind] = Kind.RETARGET
@@ -238,7 +238,7 @@ class Retarget(msgspec.Struct, frozen=True):
     vp: U32
 
 
-class Withdraw(msgspec.Struct, frozen=True):
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
     """The bus has rescinded the channel: close it if it is open and answer with Revoke, which says that no
     signal of it is running.
     """
@@ -247,7 +247,7 @@ class Withdraw(msgspec.Struct, frozen=True):
     offer_id: U32
 
 
-class SubchannelsEnabled(msgspec.Struct, frozen=True):
+class SubchannelsEnabled(msgspec.Struct, frozen=True, gc=False):
     """Status 0, or a refusal with its reason in UTF-8; `live` subchannels exist now."""
 
     kind: ClassVar[Kind] = Kind.SUBCHANNELS_ENABLED
@@ -257,7 +257,7 @@ class SubchannelsEnabled(msgspec.Struct, frozen=True):
     text: Tail
 
 
-class SocketsProvided(msgspec.Struct, frozen=True):
+class SocketsProvided(msgspec.Struct, frozen=True, gc=False):
     """Status 0, or a refusal with its reason in UTF-8."""
 
     kind: ClassVar[Kind] = Kind.SOCKETS_PROVIDED
@@ -265,7 +265,7 @@ class SocketsProvided(msgspec.Struct, frozen=True):
     text: Tail
 
 
-class SocketConnect(msgspec.Struct, frozen=True):
+class SocketConnect(msgspec.Struct, frozen=True, gc=False):
     """The guest connects a socket to a service; answered by SocketAnswer. A silo id of zero means none."""
 
     kind: ClassVar[Kind] = Kind.SOCKET_CONNECT
@@ -311,8 +311,7 @@ FROM_HOST_KINDS: Final = frozenset(cls.kind for cls in _FROM_HOST)
 
 def encode(message: FromHost | ToHost, *, sequence: int = 0) -> bytes:
     """One packet with a device message."""
-    header = link.HEADER.encode(link.Header(message.kind, sequence=sequence))
-    return header + _PACKING[message.kind].encode(message)
+    return link.header_of(message.kind, sequence) + _PACKING[message.kind].encode(message)
 
 
 def decode(header: link.Header, packet: bytes) -> FromHost | ToHost:

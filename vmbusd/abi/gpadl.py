@@ -26,9 +26,11 @@ MAX_BUFFER: Final = 0xFFFF & ~(WORD - 1)
 MAX_PAGES: Final = MAX_BUFFER // WORD - 1
 """Pages in one GPADL of a single range (case 308)."""
 _U32: Final = 0xFFFFFFFF
+_WORDS: Final = [struct.Struct(f"<{count}Q") for count in range(HEADER_ROOM // WORD + 1)]
+"""For buffers that fit into one message, as nearly all do."""
 
 
-class Range(msgspec.Struct, frozen=True):
+class Range(msgspec.Struct, frozen=True, gc=False):
     """`byte_count` bytes that begin `byte_offset` bytes into page `pfns[0]`."""
 
     byte_count: int
@@ -74,23 +76,29 @@ def decode_ranges(buffer: bytes, count: int) -> list[Range]:
     """
     if count < 1:
         raise ProtocolError("GPADL without a range")
-    words = struct.unpack(f"<{len(buffer) // WORD}Q", buffer[: len(buffer) & ~(WORD - 1)])
-    ranges = []
+    length = len(buffer) // WORD
+    unpack = _WORDS[length].unpack_from if length < len(_WORDS) else struct.Struct(f"<{length}Q").unpack_from
+    words = unpack(buffer)
+    ranges: list[Range] = []
     at = 0
     for index in range(count):
-        if at >= len(words):
+        if at >= length:
             raise ProtocolError(f"GPADL range {index} of {count} is missing")
         byte_count, byte_offset = words[at] & _U32, words[at] >> 32
-        end = at + 1 + pages_spanned(byte_count, byte_offset)
+        end = at + 1 + (byte_offset + byte_count + PAGE - 1) // PAGE
         if byte_count == 0 or byte_offset >= PAGE or byte_count + byte_offset > _U32:
             raise ProtocolError(f"GPADL range {index}: {byte_count} bytes at offset {byte_offset:#x}")
-        if end > len(words):
-            raise ProtocolError(
-                f"GPADL range {index}: {end - at - 1} pages needed, {len(words) - at - 1} came"
-            )
+        if end > length:
+            raise ProtocolError(f"GPADL range {index}: {end - at - 1} pages needed, {length - at - 1} came")
         ranges.append(Range(byte_count, byte_offset, words[at + 1 : end]))
         at = end
     return ranges
+
+
+def whole_buffer(header: GpadlHeader) -> bytes | None:
+    """The range buffer of a GPADL whose header carries all of it, without padding; None if bodies follow."""
+    length = header.range_buflen & ~(WORD - 1)
+    return header.ranges[:length] if length <= len(header.ranges) else None
 
 
 def split(child_relid: int, gpadl: int, ranges: Sequence[Range]) -> list[GpadlHeader | GpadlBody]:

@@ -7,11 +7,12 @@ Source: docs/design.md section 4; docs/sockets.md is this table in prose.
 """
 
 import enum
+import struct
 from typing import ClassVar, Final
 
 import msgspec
 
-from vmbusd.abi.errors import ProtocolError
+from vmbusd.abi.errors import ProtocolError, UsageError
 from vmbusd.abi.packing import U8, U16, U32, U64, Bytes16, Name32, Packing, Tail
 
 MAX_CHANNEL_MESSAGE: Final = 240
@@ -64,7 +65,7 @@ class Object(enum.IntEnum):
     HOST_EVENTFD = 10
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """The 24 bytes before every body. `where` is a connection id from the guest, a VP to the guest."""
 
     kind: U32
@@ -195,12 +196,36 @@ BODIES: Final[dict[Kind, Packing[msgspec.Struct]]] = {
 def encode(body: msgspec.Struct, *, where: int = 0, sequence: int = 0) -> bytes:
     """One packet with a shared-kind body."""
     kind: Kind = body.kind  # type: ignore[attr-defined]
-    return HEADER.encode(Header(kind, where, sequence=sequence)) + BODIES[kind].encode(body)
+    return _header(kind, where, 0, sequence) + BODIES[kind].encode(body)
 
 
 def encode_message(message: bytes, *, where: int, sint: int = 0, sequence: int = 0) -> bytes:
     """One packet with a channel message in it."""
-    return HEADER.encode(Header(Kind.MESSAGE, where, sint, sequence=sequence)) + message
+    try:
+        return HEADER.pack(Kind.MESSAGE, where, sint, 0, 0, 0, sequence) + message
+    except struct.error as error:
+        raise UsageError(f"header: {error}: {where}, {sint}, {sequence}") from error
+
+
+def _header(kind: int, where: int, sint: int, sequence: int) -> bytes:
+    try:
+        return HEADER.pack(kind, where, sint, 0, 0, 0, sequence)
+    except struct.error as error:
+        raise UsageError(f"header: {error}: {kind}, {where}, {sint}, {sequence}") from error
+
+
+def header_of(kind: int, sequence: int) -> bytes:
+    """The header of a packet that goes nowhere in particular: a device message."""
+    return _header(kind, 0, 0, sequence)
+
+
+def message_of(packet: bytes) -> tuple[int, bytes] | None:
+    """The connection id (or VP) and the channel message of a packet; None if it is not sound, or another."""
+    if HEADER.size <= len(packet) <= HEADER.size + MAX_CHANNEL_MESSAGE:
+        kind, where, _sint, _vtl, _flags, zero, _sequence = HEADER.unpack(packet)
+        if kind == Kind.MESSAGE and not zero:
+            return where, packet[HEADER.size :]
+    return None
 
 
 def decode_header(packet: bytes) -> Header:

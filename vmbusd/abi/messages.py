@@ -46,7 +46,7 @@ U8Pad2 = Annotated[int, "B2x"]
 U32Pad4 = Annotated[int, "I4x"]
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """1: a channel exists."""
 
     if_type: Guid
@@ -65,21 +65,21 @@ class Offer(msgspec.Struct, frozen=True):
     connection_id: U32
 
 
-class Rescind(msgspec.Struct, frozen=True):
+class Rescind(msgspec.Struct, frozen=True, gc=False):
     """2: the channel is withdrawn; answered by RelidReleased when the guest is done with it."""
 
     child_relid: U32
 
 
-class RequestOffers(msgspec.Struct, frozen=True):
+class RequestOffers(msgspec.Struct, frozen=True, gc=False):
     """3: send me the offers."""
 
 
-class AllOffersDelivered(msgspec.Struct, frozen=True):
+class AllOffersDelivered(msgspec.Struct, frozen=True, gc=False):
     """4: that was the first list; what comes later is hot-added."""
 
 
-class Open(msgspec.Struct, frozen=True):
+class Open(msgspec.Struct, frozen=True, gc=False):
     """5: open a channel on a ring GPADL."""
 
     child_relid: U32
@@ -90,7 +90,7 @@ class Open(msgspec.Struct, frozen=True):
     userdata: Bytes120
 
 
-class Open2(msgspec.Struct, frozen=True):
+class Open2(msgspec.Struct, frozen=True, gc=False):
     """5 with guest-chosen signal parameters or redirection negotiated."""
 
     child_relid: U32
@@ -104,7 +104,7 @@ class Open2(msgspec.Struct, frozen=True):
     open_flags: U16
 
 
-class OpenResult(msgspec.Struct, frozen=True):
+class OpenResult(msgspec.Struct, frozen=True, gc=False):
     """6: the open with this id ended; status 0 is open."""
 
     child_relid: U32
@@ -112,13 +112,13 @@ class OpenResult(msgspec.Struct, frozen=True):
     status: U32
 
 
-class Close(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True, gc=False):
     """7: close the channel; there is no answer."""
 
     child_relid: U32
 
 
-class GpadlHeader(msgspec.Struct, frozen=True):
+class GpadlHeader(msgspec.Struct, frozen=True, gc=False):
     """8: first part of a range buffer of `range_buflen` bytes."""
 
     child_relid: U32
@@ -128,7 +128,7 @@ class GpadlHeader(msgspec.Struct, frozen=True):
     ranges: Tail
 
 
-class GpadlBody(msgspec.Struct, frozen=True):
+class GpadlBody(msgspec.Struct, frozen=True, gc=False):
     """9: continuation of a range buffer; names no channel."""
 
     msgnumber: U32
@@ -136,7 +136,7 @@ class GpadlBody(msgspec.Struct, frozen=True):
     ranges: Tail
 
 
-class GpadlCreated(msgspec.Struct, frozen=True):
+class GpadlCreated(msgspec.Struct, frozen=True, gc=False):
     """10: the GPADL was accepted (0) or refused."""
 
     child_relid: U32
@@ -144,26 +144,26 @@ class GpadlCreated(msgspec.Struct, frozen=True):
     creation_status: U32
 
 
-class GpadlTeardown(msgspec.Struct, frozen=True):
+class GpadlTeardown(msgspec.Struct, frozen=True, gc=False):
     """11: give the memory back."""
 
     child_relid: U32
     gpadl: U32
 
 
-class GpadlTorndown(msgspec.Struct, frozen=True):
+class GpadlTorndown(msgspec.Struct, frozen=True, gc=False):
     """12: nobody uses the memory any more."""
 
     gpadl: U32
 
 
-class RelidReleased(msgspec.Struct, frozen=True):
+class RelidReleased(msgspec.Struct, frozen=True, gc=False):
     """13: the guest is done with the channel."""
 
     child_relid: U32
 
 
-class InitiateContactOld(msgspec.Struct, frozen=True):
+class InitiateContactOld(msgspec.Struct, frozen=True, gc=False):
     """14 asking below 5.0."""
 
     vmbus_version_requested: U32
@@ -173,7 +173,7 @@ class InitiateContactOld(msgspec.Struct, frozen=True):
     monitor_page2: U64
 
 
-class InitiateContact(msgspec.Struct, frozen=True):
+class InitiateContact(msgspec.Struct, frozen=True, gc=False):
     """14 asking 5.0 or later; `feature_flags` count from 6.0."""
 
     vmbus_version_requested: U32
@@ -185,7 +185,7 @@ class InitiateContact(msgspec.Struct, frozen=True):
     monitor_page2: U64
 
 
-class InitiateContact2(msgspec.Struct, frozen=True):
+class InitiateContact2(msgspec.Struct, frozen=True, gc=False):
     """14 with feature CLIENT_ID asked."""
 
     vmbus_version_requested: U32
@@ -198,7 +198,7 @@ class InitiateContact2(msgspec.Struct, frozen=True):
     client_id: Guid
 
 
-class VersionResponse(msgspec.Struct, frozen=True):
+class VersionResponse(msgspec.Struct, frozen=True, gc=False):
     """15: below 5.0 the last word is the version, from 5.0 the message connection id."""
 
     version_supported: U8
@@ -206,7 +206,7 @@ class VersionResponse(msgspec.Struct, frozen=True):
     selected_version_or_connection_id: U32
 
 
-class VersionResponse2(msgspec.Struct, frozen=True):
+class VersionResponse2(msgspec.Struct, frozen=True, gc=False):
     """15 when 6.0 was asked and is supported."""
 
     version_supported: U8
@@ -215,7 +215,7 @@ class VersionResponse2(msgspec.Struct, frozen=True):
     supported_features: U32
 
 
-class VersionResponse3(msgspec.Struct, frozen=True):
+class VersionResponse3(msgspec.Struct, frozen=True, gc=False):
     """15 with feature SERVER_MONITOR_PAGES granted."""
 
     version_supported: U8
@@ -226,15 +226,15 @@ class VersionResponse3(msgspec.Struct, frozen=True):
     child_to_parent_monitor_page_gpa: U64
 
 
-class Unload(msgspec.Struct, frozen=True):
+class Unload(msgspec.Struct, frozen=True, gc=False):
     """16: end the connection."""
 
 
-class UnloadResponse(msgspec.Struct, frozen=True):
+class UnloadResponse(msgspec.Struct, frozen=True, gc=False):
     """17: everything of the connection is released."""
 
 
-class OpenReserved(msgspec.Struct, frozen=True):
+class OpenReserved(msgspec.Struct, frozen=True, gc=False):
     """18: open a channel for a debugger, interrupts off."""
 
     child_relid: U32
@@ -244,7 +244,7 @@ class OpenReserved(msgspec.Struct, frozen=True):
     downstream_ringbuffer_pageoffset: U32
 
 
-class CloseReserved(msgspec.Struct, frozen=True):
+class CloseReserved(msgspec.Struct, frozen=True, gc=False):
     """19: close a reserved channel; legal while disconnected."""
 
     child_relid: U32
@@ -252,20 +252,20 @@ class CloseReserved(msgspec.Struct, frozen=True):
     target_sint: U32
 
 
-class CloseReservedResponse(msgspec.Struct, frozen=True):
+class CloseReservedResponse(msgspec.Struct, frozen=True, gc=False):
     """20: the reserved channel is closed."""
 
     child_relid: U32
 
 
-class TlConnect(msgspec.Struct, frozen=True):
+class TlConnect(msgspec.Struct, frozen=True, gc=False):
     """21: connect a socket to a host service."""
 
     guest_endpoint_id: Guid
     host_service_id: Guid
 
 
-class TlConnect2(msgspec.Struct, frozen=True):
+class TlConnect2(msgspec.Struct, frozen=True, gc=False):
     """21 from 5.2, chosen by its size."""
 
     guest_endpoint_id: Guid
@@ -273,14 +273,14 @@ class TlConnect2(msgspec.Struct, frozen=True):
     silo_id: Guid
 
 
-class ModifyChannel(msgspec.Struct, frozen=True):
+class ModifyChannel(msgspec.Struct, frozen=True, gc=False):
     """22: send this channel's interrupts to another VP."""
 
     child_relid: U32
     target_vp: U32
 
 
-class TlConnectResult(msgspec.Struct, frozen=True):
+class TlConnectResult(msgspec.Struct, frozen=True, gc=False):
     """23: the connect failed."""
 
     guest_endpoint_id: Guid
@@ -288,33 +288,33 @@ class TlConnectResult(msgspec.Struct, frozen=True):
     status: U32
 
 
-class ModifyChannelResponse(msgspec.Struct, frozen=True):
+class ModifyChannelResponse(msgspec.Struct, frozen=True, gc=False):
     """24: no event reaches the old VP after this."""
 
     child_relid: U32
     status: U32
 
 
-class ModifyConnection(msgspec.Struct, frozen=True):
+class ModifyConnection(msgspec.Struct, frozen=True, gc=False):
     """25: use these monitor pages; both zero is none."""
 
     parent_to_child_monitor_page_gpa: U64
     child_to_parent_monitor_page_gpa: U64
 
 
-class ModifyConnectionResponse(msgspec.Struct, frozen=True):
+class ModifyConnectionResponse(msgspec.Struct, frozen=True, gc=False):
     """26: a `ConnectionState`."""
 
     connection_state: U8
 
 
-class Pause(msgspec.Struct, frozen=True):
+class Pause(msgspec.Struct, frozen=True, gc=False):
     """27: stop sending me messages."""
 
 
-class PauseResponse(msgspec.Struct, frozen=True):
+class PauseResponse(msgspec.Struct, frozen=True, gc=False):
     """28: the last message until Resume."""
 
 
-class Resume(msgspec.Struct, frozen=True):
+class Resume(msgspec.Struct, frozen=True, gc=False):
     """29: send again."""

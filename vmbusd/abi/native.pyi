@@ -8,6 +8,9 @@ from typing_extensions import Buffer
 MUTANTS: Final[tuple[str, ...]]
 """Seeded mistakes this build contains; empty in every shipped build."""
 
+def faults() -> int:
+    """Accesses of this process that faulted inside any guarded mapping so far: a look before many looks."""
+
 class Guard:
     """Keeps a shared mapping safe from truncation: a fault inside it maps zero pages and marks it dead.
 
@@ -299,3 +302,27 @@ def pending_count(events: Buffer, vp: int) -> int:
 
 def exit_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal when the thread that started it ends."""
+
+SEND_BURST: int
+TAKE_BURST: int
+
+def send_packets(fd: int, packets: list[bytes]) -> int:
+    """Hand the first SEND_BURST packets to the kernel, in order; returns how many it took.
+
+    Never waits: 0 means that there is no room now. Raises OSError when the first can never be sent: the
+    peer is gone.
+    """
+
+class Inbox:
+    """Room for the packets that one call takes from a socket; links that allow the same size share one."""
+
+    max_packet: int
+    descriptors_refused: int
+    def __init__(self, max_packet: int) -> None: ...
+    def take(self, fd: int) -> list[bytes | None]:
+        """At most TAKE_BURST packets in order, [] when there is none now. Never waits.
+
+        b"" is the end of the link and always the last, None a packet that was too long.
+        `descriptors_refused`: how many of them came with descriptors, which are closed. Raises OSError when
+        the peer is gone.
+        """

@@ -67,6 +67,11 @@ cdef Py_ssize_t _size(object value, str what) except -1:
     return <Py_ssize_t>_number(value, <uint64_t>INT64_MAX, what)
 
 
+def faults():
+    """Accesses of this process that faulted inside any guarded mapping so far."""
+    return vmb_guard_fault_count()
+
+
 cdef class Guard:
     """Keeps a shared mapping safe from truncation: a fault inside it maps zero pages and marks it dead."""
 

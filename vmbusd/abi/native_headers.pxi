@@ -209,6 +209,7 @@ cdef extern from "vmbus_guard.h" nogil:
     int vmb_guard_install()
     vmb_guard *vmb_guard_add(void *, size_t, int)
     void vmb_guard_remove(vmb_guard *)
+    unsigned vmb_guard_fault_count()
 
 cdef extern from *:
     """
@@ -264,3 +265,18 @@ cdef extern from "Python.h":
     void PyErr_SetObject(object, object)
     void PyErr_WriteUnraisable(object)
     void Py_XDECREF(PyObject *)
+
+cdef extern from "vmbus_packets.h":
+    enum:
+        VMB_BURST
+        VMB_TAKE
+    struct vmb_packet:
+        void *at
+        size_t size
+    int vmb_send_packets(int fd, const vmb_packet *packets, unsigned count) nogil
+    int vmb_take_packets(int fd, char *buffer, size_t room, size_t *sizes, int *flags) nogil
+
+cdef extern from "sys/socket.h":
+    enum:
+        MSG_CTRUNC
+        MSG_TRUNC

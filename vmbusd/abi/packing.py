@@ -54,7 +54,8 @@ class Packing(Generic[S]):
     """Encoder and decoder of one struct class.
 
     Attributes: `size`, bytes of the fixed part; `has_tail`, whether variable bytes follow it; `names`,
-    `kinds` and `widths` of the fields, in order: Python type, and bytes without padding (None for the tail).
+    `kinds` and `widths` of the fields, in order: Python type, and bytes without padding (None for the tail);
+    `pack` and `unpack`, the fixed part from and to bare values, for headers whose struct nobody needs.
     """
 
     def __init__(self, cls: type[S]) -> None:
@@ -86,16 +87,16 @@ class Packing(Generic[S]):
                     self._in.append((index, _IN[kind]))
         self._struct = struct.Struct("<" + "".join(codes))
         self.size = self._struct.size
-        # Most messages are numbers only, and these two are most of the cost of a control message.
-        self._pack = self._struct.pack
-        self._unpack = self._struct.unpack_from
+        self.pack = self._struct.pack
+        self.unpack = self._struct.unpack_from
+        self._codes = "".join(codes)
         self._plain = not self._out and not self.has_tail
 
     def encode(self, message: S) -> bytes:
         """The exact bytes of `message`. Raises UsageError for a value that does not fit its field."""
         try:
             if self._plain:
-                return self._pack(*_astuple(message))
+                return self.pack(*_astuple(message))
             values = list(_astuple(message))
             tail = values.pop() if self.has_tail else b""
             for index, width, convert in self._out:
@@ -104,7 +105,7 @@ class Packing(Generic[S]):
                     raise UsageError(
                         f"{self.cls.__name__}.{self.names[index]}: {len(raw)} bytes, at most {width} fit"
                     )
-            return self._pack(*values) + tail
+            return self.pack(*values) + tail
         except struct.error as error:
             raise UsageError(f"{self.cls.__name__}: {error} in {message}") from error
 
@@ -116,11 +117,34 @@ class Packing(Generic[S]):
             )
         if not self._in:
             if self.has_tail:
-                return self.cls(*self._unpack(data, offset), bytes(data[offset + self.size :]))
-            return self.cls(*self._unpack(data, offset))
-        values = list(self._unpack(data, offset))
+                return self.cls(*self.unpack(data, offset), bytes(data[offset + self.size :]))
+            return self.cls(*self.unpack(data, offset))
+        values = list(self.unpack(data, offset))
         for index, convert in self._in:
             values[index] = convert(values[index])
         if self.has_tail:
             values.append(bytes(data[offset + self.size :]))
         return self.cls(*values)
+
+    def writer(self, prefix: bytes) -> Callable[[S], bytes]:
+        """`encode` made for one place: it begins with `prefix`, and messages of numbers take one step."""
+        if not self._plain:
+            return lambda message: prefix + self.encode(message)
+        pack = struct.Struct(f"<{len(prefix)}s{self._codes}").pack
+
+        def write(message: S) -> bytes:
+            try:
+                return pack(prefix, *_astuple(message))
+            except struct.error as error:
+                raise UsageError(f"{self.cls.__name__}: {error} in {message}") from error
+
+        return write
+
+    def reader(self, offset: int) -> Callable[[bytes], S]:
+        """`decode` made for one place, `offset`, and for data whose length the caller has checked."""
+        if self._in:
+            return lambda data: self.decode(data, offset)
+        cls, unpack, end = self.cls, struct.Struct(f"<{offset}x{self._codes}").unpack_from, offset + self.size
+        if self.has_tail:
+            return lambda data: cls(*unpack(data), data[end:])
+        return lambda data: cls(*unpack(data))

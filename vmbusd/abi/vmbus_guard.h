@@ -29,6 +29,7 @@ struct vmb_guard {
 
 static struct vmb_guard vmb_guards[VMB_GUARDS];
 static unsigned vmb_guards_used; /* entries ever taken: how far the handler looks */
+static unsigned vmb_guard_faults; /* mappings marked dead so far: whoever sees it grow looks for his own */
 static struct sigaction vmb_guard_previous;
 static uintptr_t vmb_guard_page;
 
@@ -64,6 +65,7 @@ static void vmb_guard_handler(int number, siginfo_t *info, void *context)
         if (mmap(page, vmb_guard_page, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
             break;
         __atomic_store_n(&guard->dead, 1, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&vmb_guard_faults, 1, __ATOMIC_RELEASE);
         errno = saved;
         return;
     }
@@ -88,6 +90,11 @@ static inline int vmb_guard_install(void)
         return errno;
     installed = 1;
     return 0;
+}
+
+static inline unsigned vmb_guard_fault_count(void)
+{
+    return __atomic_load_n(&vmb_guard_faults, __ATOMIC_ACQUIRE);
 }
 
 /* Returns the entry, or NULL when all are taken. Callers serialize (they hold the GIL, or a lock). */

@@ -161,24 +161,41 @@ MESSAGES: Final = (
     Row(29, "RESUME", messages.Resume, _G, V6_0, _PAUSE),
 )
 
-_PACKING: Final[dict[type[msgspec.Struct], tuple[bytes, Packing[msgspec.Struct]]]] = {
-    row.cls: (struct.pack("<II", row.number, 0), Packing(row.cls)) for row in MESSAGES
+_PACKING: Final[dict[type[msgspec.Struct], Packing[msgspec.Struct]]] = {
+    row.cls: Packing(row.cls) for row in MESSAGES
+}
+_WRITERS: Final[dict[type[msgspec.Struct], Callable[[msgspec.Struct], bytes]]] = {
+    row.cls: _PACKING[row.cls].writer(struct.pack("<II", row.number, 0)) for row in MESSAGES
 }
 _FORMS: Final[dict[int, tuple[Row, ...]]] = {
     number: tuple(row for row in MESSAGES if row.number == number)
     for number in {row.number for row in MESSAGES}
 }
+_LEAST: Final[dict[int, int]] = {
+    number: min(HEADER_SIZE + _PACKING[form.cls].size for form in forms) for number, forms in _FORMS.items()
+}
+"""Bytes of the smallest form of a number."""
+_QUICK: Final[dict[bytes, tuple[Sender, int, int, Callable[[bytes], msgspec.Struct]]]] = {
+    struct.pack("<I", number): (
+        row.sender,
+        row.since,
+        _LEAST[number],
+        _PACKING[row.cls].reader(HEADER_SIZE),
+    )
+    for number, (row, *others) in _FORMS.items()
+    if not others and not row.feature
+}
+"""Nearly every message: one form, no feature. The rest, and whatever is wrong, goes the long way."""
 
 
 def size(cls: type[msgspec.Struct]) -> int:
     """Bytes of a message's fixed part, the 8-byte header included."""
-    return HEADER_SIZE + _PACKING[cls][1].size
+    return HEADER_SIZE + _PACKING[cls].size
 
 
 def encode(message: msgspec.Struct) -> bytes:
     """The exact bytes of a message. Raises UsageError for a value that does not fit its field."""
-    header, packing = _PACKING[type(message)]
-    return header + packing.encode(message)
+    return _WRITERS[type(message)](message)
 
 
 def decode(data: bytes, version: int, features: int = 0, *, sender: Sender = Sender.GUEST) -> msgspec.Struct:
@@ -186,6 +203,15 @@ def decode(data: bytes, version: int, features: int = 0, *, sender: Sender = Sen
 
     Raises WireError and nothing else, whatever the bytes are.
     """
+    quick = _QUICK.get(data[:4])
+    if quick is not None:
+        who, since, least, read = quick
+        if who is sender and version >= since and least <= len(data) <= MAX_MESSAGE:
+            return read(data)
+    return _decode_slowly(data, version, features, sender)
+
+
+def _decode_slowly(data: bytes, version: int, features: int, sender: Sender) -> msgspec.Struct:
     if len(data) > MAX_MESSAGE:
         raise WireError(Problem.TOO_LONG, f"{len(data)} bytes, at most {MAX_MESSAGE}")
     if len(data) < HEADER_SIZE:
@@ -206,7 +232,7 @@ def decode(data: bytes, version: int, features: int = 0, *, sender: Sender = Sen
         )
     if len(forms) > 1:
         row = next(form for form in forms if form.applies(data, version, features))
-    packing = _PACKING[row.cls][1]
+    packing = _PACKING[row.cls]
     if len(data) < HEADER_SIZE + packing.size:
         raise WireError(
             Problem.TOO_SHORT, f"{row.name} needs {HEADER_SIZE + packing.size} bytes, {len(data)} came"
@@ -220,6 +246,6 @@ def check_size(data: bytes) -> None:
     forms = _FORMS.get(number) if len(data) >= HEADER_SIZE else None
     if forms is None:
         raise WireError(Problem.UNKNOWN, f"{len(data)} bytes of type {number}")
-    least = min(size(form.cls) for form in forms)
+    least = _LEAST[number]
     if len(data) < least:
         raise WireError(Problem.TOO_SHORT, f"{forms[0].name} needs {least} bytes, {len(data)} came")

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from vmbusd.abi import device_link, messages, wire
+from vmbusd.abi.link import MESSAGE_CONNECTION_OLD
 from vmbusd.bus.channels import Channel, ChannelView
 from vmbusd.bus.connection import Connection
 from vmbusd.bus.effects import Effect, Refused
@@ -54,6 +55,9 @@ class Bus:
     Args: `vps`, number of virtual processors; `ram_pages`, pages of guest memory; `options`.
     Attributes: `orders`, what an administrator may ask for, and whether it is done.
     Every method that returns effects returns them in the order in which they must be carried out.
+    Attributes, true after each input: `accepting`, may guest messages be handled? While not they wait here,
+    at most MAX_WAITING: stop reading them. `next_deadline`, when `tick` must be called, in its seconds; None:
+    time changes nothing now.
     Raises UsageError for options that cannot be.
     """
 
@@ -72,6 +76,8 @@ class Bus:
             options, outbox, registry, targets, lifecycle, vps=vps, ram_pages=ram_pages
         )
         self.orders = Orders(outbox, registry, targets, lifecycle)
+        self.accepting = True
+        self.next_deadline: float | None = None
         self._waiting: deque[tuple[bytes, int, bool]] = deque()
         # Any: each handler takes the class it is filed under.
         self._from_guest: dict[type[msgspec.Struct], Callable[[Any], None]] = {
@@ -140,16 +146,6 @@ class Bus:
         """A reset has begun and is not done."""
         return bool(self._connection.resets)
 
-    @property
-    def accepting(self) -> bool:
-        """May guest messages be handled? While not they wait here, at most MAX_WAITING: stop reading them."""
-        return not (self._outbox.blocked or self._connection.resets or self._sockets.full)
-
-    @property
-    def next_deadline(self) -> float | None:
-        """When `tick` must be called, in its seconds; None: time changes nothing now."""
-        return self._sockets.next_deadline()
-
     def channels(self) -> list[ChannelView]:
         """Every channel, in the order of the offers."""
         return [channel.view() for channel in self._registry.all()]
@@ -169,7 +165,7 @@ class Bus:
     def guest_message(self, data: bytes, connection_id: int, *, trusted: bool = False) -> list[Effect]:
         """A channel message of the guest, as posted on a message connection, `trusted` if it came the way
         that the rest of the system cannot see. Never raises for its bytes."""
-        if self.accepting and not self._waiting:
+        if not self._waiting and self.accepting:
             self._handle(data, connection_id, trusted)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append((data, connection_id, trusted))
@@ -197,10 +193,18 @@ class Bus:
     def host_message(self, host: int, message: device_link.FromHost) -> list[Effect]:
         """A device message of host link `host`. Never raises for what it says."""
         try:
-            if (handler := self._of_host.get(type(message))) is not None:
-                handler(host, message)
+            kind = type(message)
+            handler = self._of_offer.get(kind)
+            if handler is None:
+                self._of_host[kind](host, message)
             else:
-                self._message_of_offer(host, message)
+                offer_id = message.offer_id  # type: ignore[union-attr]
+                channel = self._registry.offered(host, offer_id)
+                if channel is None:
+                    raise Refusal(Kind.UNKNOWN_OFFER, f"{kind.__name__} for offer {offer_id}")
+                # What crossed our Withdraw counts for nothing, the host is to say Revoke.
+                if not channel.withdrawn or kind is device_link.Revoke:
+                    handler(channel, message)
         except Refusal as refusal:
             self._outbox.add(Refused(refusal.kind, str(refusal)))
         return self._finish()
@@ -274,16 +278,17 @@ class Bus:
 
     def _finish(self) -> list[Effect]:
         """The effects of this input, and of guest messages that need not wait any longer."""
-        self._advance()
-        while self._waiting and self.accepting:
+        outbox, connection, sockets = self._outbox, self._connection, self._sockets
+        while True:
+            if connection.now.version == wire.NOT_CONNECTED:
+                sockets.forget()
+                connection.finish()
+            self.accepting = not (outbox.blocked or connection.resets or (sockets.requests and sockets.full))
+            if not (self._waiting and self.accepting):
+                break
             self._handle(*self._waiting.popleft())
-            self._advance()
-        return self._outbox.take()
-
-    def _advance(self) -> None:
-        if self._connection.now.version == wire.NOT_CONNECTED:
-            self._sockets.forget()
-            self._connection.finish()
+        self.next_deadline = sockets.next_deadline() if sockets.deadlines else None
+        return outbox.take()
 
     # Messages of the guest
 
@@ -293,7 +298,8 @@ class Bus:
             if now.trusted and not trusted:
                 raise Refusal(Kind.NOT_TRUSTED, "an untrusted message on a trusted connection")
             message = wire.decode(data, now.version, now.features)
-            check_connection_id(message, connection_id)
+            if connection_id != MESSAGE_CONNECTION_OLD:
+                check_connection_id(message, connection_id)
             if self._outbox.paused:
                 self._unpause(message)
             handler = self._from_guest.get(type(message))
@@ -356,15 +362,6 @@ class Bus:
         self._targets.modify(self._registry.find(message.child_relid), message)
 
     # Messages of hosts
-
-    def _message_of_offer(self, host: int, message: Any) -> None:
-        """Any: every class in `_of_offer` has an offer id."""
-        channel = self._registry.offered(host, message.offer_id)
-        if channel is None:
-            raise Refusal(Kind.UNKNOWN_OFFER, f"{type(message).__name__} for offer {message.offer_id}")
-        # What crossed our Withdraw counts for nothing, the host is to say Revoke.
-        if not channel.withdrawn or isinstance(message, device_link.Revoke):
-            self._of_offer[type(message)](channel, message)
 
     def _offer(self, host: int, offer: device_link.Offer) -> None:
         channel = self._offers.offer(host, prepare(offer))

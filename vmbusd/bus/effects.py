@@ -10,7 +10,7 @@ import msgspec
 from vmbusd.abi.device_link import ToHost
 
 
-class SendToGuest(msgspec.Struct, frozen=True):
+class SendToGuest(msgspec.Struct, frozen=True, gc=False):
     """Deliver one channel message (at most 240 bytes) to a VP and SINT of the guest.
 
     `may_drop`: it goes to the target of a reserved channel. If that cannot take it now it is dropped, and
@@ -23,14 +23,16 @@ class SendToGuest(msgspec.Struct, frozen=True):
     may_drop: bool = False
 
 
-class AskHost(msgspec.Struct, frozen=True):
-    """Send one device message to host link `host`."""
+class AskHost(msgspec.Struct, frozen=True, gc=False):
+    """Send one device message to host link `host`. `pages` of guest memory are named in it: they are to exist
+    before the host hears of them."""
 
     host: int
     message: ToHost
+    pages: tuple[int, ...] = ()
 
 
-class FillSlot(msgspec.Struct, frozen=True):
+class FillSlot(msgspec.Struct, frozen=True, gc=False):
     """Write the record, then the slot with open = 0, before the guest can hear of the channel (where the
     guest chooses the flag: before the channel opens). `host` and `offer_id` name its offer."""
 
@@ -46,14 +48,14 @@ class FillSlot(msgspec.Struct, frozen=True):
     offer_id: int
 
 
-class SetTarget(msgspec.Struct, frozen=True):
+class SetTarget(msgspec.Struct, frozen=True, gc=False):
     """Store the target VP in the record of `relid` (seq_cst)."""
 
     relid: int
     vp: int
 
 
-class OpenSlot(msgspec.Struct, frozen=True):
+class OpenSlot(msgspec.Struct, frozen=True, gc=False):
     """Set open = 1 with a new generation, before the device is asked to open."""
 
     flag: int
@@ -61,7 +63,7 @@ class OpenSlot(msgspec.Struct, frozen=True):
     generation: int
 
 
-class CloseSlot(msgspec.Struct, frozen=True):
+class CloseSlot(msgspec.Struct, frozen=True, gc=False):
     """Clear the open bit, then poll the claim; when it is free call `Bus.claim_free(flag, generation)`."""
 
     flag: int
@@ -69,21 +71,21 @@ class CloseSlot(msgspec.Struct, frozen=True):
     generation: int
 
 
-class EmptySlot(msgspec.Struct, frozen=True):
+class EmptySlot(msgspec.Struct, frozen=True, gc=False):
     """Empty the slot, then the record: the relid is released."""
 
     flag: int
     relid: int
 
 
-class SetState(msgspec.Struct, frozen=True):
+class SetState(msgspec.Struct, frozen=True, gc=False):
     """Show the channel's state (a number of `bus.channels.State`) in its record."""
 
     relid: int
     state: int
 
 
-class ModifyPages(msgspec.Struct, frozen=True):
+class ModifyPages(msgspec.Struct, frozen=True, gc=False):
     """Use these pages of guest memory from now on (guest physical addresses, page aligned; 0: none) and
     answer with `Bus.pages_modified(ticket, ok)`, at once or later. If it fails, what was in use stays in use.
 
@@ -98,11 +100,11 @@ class ModifyPages(msgspec.Struct, frozen=True):
     own_monitor: bool
 
 
-class ResetPages(msgspec.Struct, frozen=True):
+class ResetPages(msgspec.Struct, frozen=True, gc=False):
     """Let go of every page of the guest; a `ModifyPages` that is not answered yet counts for nothing."""
 
 
-class ArmMonitor(msgspec.Struct, frozen=True):
+class ArmMonitor(msgspec.Struct, frozen=True, gc=False):
     """A monitored channel opens: bit `monitor_id` of the child-to-parent page signals host link `host` of
     event flag `flag` from now on."""
 
@@ -112,31 +114,31 @@ class ArmMonitor(msgspec.Struct, frozen=True):
     connection_id: int
 
 
-class DisarmMonitor(msgspec.Struct, frozen=True):
+class DisarmMonitor(msgspec.Struct, frozen=True, gc=False):
     """The bit means nobody any more."""
 
     monitor_id: int
 
 
-class ForwardContact(msgspec.Struct, frozen=True):
+class ForwardContact(msgspec.Struct, frozen=True, gc=False):
     """Hand this INITIATE_CONTACT to the server of VTL `vtl`; this bus does nothing with it."""
 
     data: bytes
     vtl: int
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """A message was refused without an answer: count it under `kind`, log `reason` once per kind and link."""
 
     kind: str
     reason: str
 
 
-class Disconnected(msgspec.Struct, frozen=True):
+class Disconnected(msgspec.Struct, frozen=True, gc=False):
     """The connection is over and everything it held is released, except channels opened as reserved."""
 
 
-class ResetDone(msgspec.Struct, frozen=True):
+class ResetDone(msgspec.Struct, frozen=True, gc=False):
     """The bus is as new; `callers` is how many `Bus.reset` this answers (case 169)."""
 
     callers: int

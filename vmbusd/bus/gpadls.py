@@ -7,12 +7,14 @@ until its process is known dead. Sources: OpenVMM channels.rs, docs/signal-proto
 """
 
 import enum
-from dataclasses import dataclass
+from itertools import chain
 from typing import Final
+
+import msgspec
 
 from vmbusd.abi import device_link, messages
 from vmbusd.abi.errors import ProtocolError
-from vmbusd.abi.gpadl import Assembly, Range, check_ring, decode_ranges
+from vmbusd.abi.gpadl import Assembly, Range, check_ring, decode_ranges, whole_buffer
 from vmbusd.bus.channels import GUEST_KNOWS, WITHDRAWN, Channel
 from vmbusd.bus.outbox import Outbox
 from vmbusd.bus.refusal import Kind, Refusal
@@ -34,8 +36,7 @@ class GpadlState(enum.Enum):
     HELD = enum.auto()  # the device has let go, but the memory may still be touched
 
 
-@dataclass(slots=True, eq=False)
-class Gpadl:
+class Gpadl(msgspec.Struct, eq=False, gc=False):
     """One GPADL of one channel. `pages` counts towards the cap, `ring` is what an open will look at."""
 
     handle: int
@@ -77,22 +78,22 @@ class Gpadls:
     def header(self, channel: Channel | None, message: messages.GpadlHeader) -> None:
         """The guest begins a GPADL on `channel` (None: it knows no such relid)."""
         handle = message.gpadl
-        assembly = Assembly(message)
+        buffer = whole_buffer(message)
         if (
             channel is None
             or channel.reserved is not None
             or handle in channel.gpadls
             or self._count >= MAX_GPADLS
-            or (assembly.missing and not self._may_begin(handle))
+            or (buffer is None and not self._may_begin(handle))
         ):
             self._created(message.child_relid, handle, messages.UNSUCCESSFUL)
             return
         gpadl = channel.gpadls[handle] = Gpadl(handle, GpadlState.IN_PROGRESS)
         self._count += 1
-        if assembly.missing:
-            self._unfinished[handle] = channel, gpadl, assembly
+        if buffer is None:
+            self._unfinished[handle] = channel, gpadl, Assembly(message)
         else:
-            self._complete(channel, gpadl, assembly)
+            self._complete(channel, gpadl, buffer, message.rangecount)
 
     def _may_begin(self, handle: int) -> bool:
         return handle not in self._unfinished and len(self._unfinished) < self._max_unfinished
@@ -106,7 +107,7 @@ class Gpadls:
         assembly.add(message.ranges)
         if not assembly.missing:
             del self._unfinished[message.gpadl]
-            self._complete(channel, gpadl, assembly)
+            self._complete(channel, gpadl, assembly.buffer(), assembly.range_count)
 
     def teardown(self, channel: Channel, message: messages.GpadlTeardown) -> None:
         """The guest wants its memory back. Raises Refusal unless the GPADL is accepted, and on a reserved
@@ -198,34 +199,33 @@ class Gpadls:
         for gpadl in list(channel.gpadls.values()):
             self._forget(channel, gpadl)
 
-    def _complete(self, channel: Channel, gpadl: Gpadl, assembly: Assembly) -> None:
-        buffer = assembly.buffer()
+    def _complete(self, channel: Channel, gpadl: Gpadl, buffer: bytes, count: int) -> None:
         try:
-            ranges = decode_ranges(buffer, assembly.range_count)
-            self._check_pages(ranges)
+            ranges = decode_ranges(buffer, count)
+            pages = ranges[0].pfns if count == 1 else tuple(chain.from_iterable(one.pfns for one in ranges))
+            self._check_pages(pages)
         except ProtocolError:
             self._forget(channel, gpadl)
             self._created(channel.relid, gpadl.handle, messages.UNSUCCESSFUL)
             return
-        gpadl.pages = sum(len(one.pfns) for one in ranges)
+        gpadl.pages = len(pages)
         self._pages += gpadl.pages
         # Page numbers are the device's business; the bus keeps only what an open looks at.
-        gpadl.ring = Range(ranges[0].byte_count, ranges[0].byte_offset, ()) if len(ranges) == 1 else None
+        gpadl.ring = Range(ranges[0].byte_count, ranges[0].byte_offset, ()) if count == 1 else None
         if channel.state in WITHDRAWN:
             gpadl.state = GpadlState.ACCEPTED
             self._created(channel.relid, gpadl.handle, messages.SUCCESS)
         else:
             gpadl.state = GpadlState.OFFERED
-            count = assembly.range_count
             request = device_link.Gpadl(channel.offer.offer_id, gpadl.handle, count, 0, buffer)
-            self._outbox.ask(channel.host, request)
+            self._outbox.ask(channel.host, request, pages)
 
-    def _check_pages(self, ranges: list[Range]) -> None:
+    def _check_pages(self, pages: tuple[int, ...]) -> None:
         """Raises ProtocolError for a page outside guest memory, or when the cap is reached."""
-        highest = max(max(one.pfns) for one in ranges)
+        highest = max(pages)
         if highest >= self._ram_pages:
             raise ProtocolError(f"page {highest:#x} is outside the {self._ram_pages} pages of guest memory")
-        if self._pages + sum(len(one.pfns) for one in ranges) > MAX_TOTAL_PAGES:
+        if self._pages + len(pages) > MAX_TOTAL_PAGES:
             raise ProtocolError(f"GPADLs of a partition name at most {MAX_TOTAL_PAGES} pages")
 
     def _created(self, relid: int, handle: int, status: int) -> None:

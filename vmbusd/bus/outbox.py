@@ -36,8 +36,8 @@ class Outbox:
 
     def send(self, message: msgspec.Struct) -> None:
         """Send the guest a message on the connection's VP."""
-        effect = SendToGuest(wire.encode(message), self.vp, SINT)
-        (self._held if self.paused or self.blocked else self._effects).append(effect)
+        effects = self._held if self.paused or self.blocked else self._effects
+        effects.append(SendToGuest(wire.encode(message), self.vp, SINT))
 
     def send_to(self, message: msgspec.Struct, vp: int, sint: int, *, may_drop: bool = False) -> None:
         """Send a message to a VP and SINT of its own; it neither waits nor is it waited for (case 185)."""
@@ -53,9 +53,9 @@ class Outbox:
         """Nobody is there any more to get what was held back."""
         self._held.clear()
 
-    def ask(self, host: int, message: ToHost) -> None:
-        """Send a host link a device message."""
-        self._effects.append(AskHost(host, message))
+    def ask(self, host: int, message: ToHost, pages: tuple[int, ...] = ()) -> None:
+        """Send a host link a device message that names these pages of guest memory."""
+        self._effects.append(AskHost(host, message, pages))
 
     def show(self, channel: Channel) -> None:
         """Let the record show the channel's state, if it has one."""
@@ -69,5 +69,6 @@ class Outbox:
 
     def take(self) -> list[Effect]:
         """All effects so far; the outbox is empty again."""
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        self._effects = []
         return effects

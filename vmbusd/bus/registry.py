@@ -60,7 +60,8 @@ class Registry:
 
     def offered(self, host: int, offer_id: int) -> Channel | None:
         """The living offer `offer_id` of a host link."""
-        return self._by_host.get(host, {}).get(offer_id)
+        offers = self._by_host.get(host)
+        return None if offers is None else offers.get(offer_id)
 
     def add(self, channel: Channel) -> None:
         """A new channel, bound to its host."""

@@ -35,16 +35,17 @@ class Sockets:
     """Socket connects of a partition.
 
     Args: `offers`, how a channel is offered. Attributes: `provider`, the host link that gets the connects, or
-    None; `now`, seconds, as last told; `full`, no further guest message may be taken.
+    None; `now`, seconds, as last told; `full`, no further guest message may be taken; `requests`, connects
+    that are unanswered; `deadlines`, a heap, also of some that count for nothing any more.
     """
 
     def __init__(self, outbox: Outbox, lifecycle: Lifecycle, offers: Offers) -> None:
         self._outbox = outbox
         self._lifecycle = lifecycle
         self._offer = offers
-        self._requests: dict[int, tuple[Request, int]] = {}
+        self.requests: dict[int, tuple[Request, int]] = {}
         self._last_id = 0
-        self._deadlines: list[tuple[float, int, Channel]] = []
+        self.deadlines: list[tuple[float, int, Channel]] = []
         self._order = 0
         self.provider: int | None = None
         self.now = 0.0
@@ -52,7 +53,7 @@ class Sockets:
     @property
     def full(self) -> bool:
         """Sixteen connects are unanswered."""
-        return len(self._requests) >= MAX_REQUESTS
+        return len(self.requests) >= MAX_REQUESTS
 
     def provide(self, host: int, message: device_link.ProvideSockets) -> None:
         """A host link wants the connects, or no longer."""
@@ -72,7 +73,7 @@ class Sockets:
             self._refuse(message, version)
             return
         self._last_id += 1
-        self._requests[self._last_id] = message, version
+        self.requests[self._last_id] = message, version
         silo = message.silo_id if isinstance(message, messages.TlConnect2) else NO_GUID
         request = device_link.SocketConnect(
             self._last_id & 0xFFFFFFFF, message.guest_endpoint_id, message.host_service_id, silo
@@ -81,9 +82,9 @@ class Sockets:
 
     def answer(self, host: int, message: device_link.SocketAnswer) -> None:
         """The host's answer. Raises Refusal when it was not asked, or the guest has left meanwhile."""
-        if host != self.provider or message.request_id not in self._requests:
+        if host != self.provider or message.request_id not in self.requests:
             raise Refusal(Kind.STALE_ANSWER, f"SocketAnswer {message.request_id}")
-        request, version = self._requests.pop(message.request_id)
+        request, version = self.requests.pop(message.request_id)
         channel = None
         if not message.status & messages.FAILED_BIT:
             silo = request.silo_id if isinstance(request, messages.TlConnect2) else NO_GUID
@@ -101,31 +102,31 @@ class Sockets:
         channel.socket = True
         channel.expires = self.now + seconds
         self._order += 1
-        heapq.heappush(self._deadlines, (channel.expires, self._order, channel))
+        heapq.heappush(self.deadlines, (channel.expires, self._order, channel))
 
     def host_gone(self, host: int) -> None:
         """The provider has lost what it was asked."""
         if host == self.provider:
             self.provider = None
-            lost, self._requests = list(self._requests.values()), {}
+            lost, self.requests = list(self.requests.values()), {}
             for request, version in lost:
                 self._refuse(request, version)
 
     def forget(self) -> None:
         """The guest is gone: nobody waits for an answer."""
-        self._requests.clear()
+        self.requests.clear()
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None: never."""
-        while self._deadlines and not self._pending(*self._deadlines[0]):
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        while self.deadlines and not self._pending(*self.deadlines[0]):
+            heapq.heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else None
 
     def tick(self, now: float) -> None:
         """It is `now`: withdraw the sockets that were not opened in time."""
         self.now = max(now, self.now)
         while (due := self.next_deadline()) is not None and due <= self.now:
-            channel = heapq.heappop(self._deadlines)[2]
+            channel = heapq.heappop(self.deadlines)[2]
             channel.expires = None
             self._lifecycle.withdraw(channel)
 

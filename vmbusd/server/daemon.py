@@ -204,6 +204,8 @@ class Daemon:
         task.add_done_callback(connected)
 
     def _act(self, request: Request) -> Result:
+        # What the answer counts as done has left, so whoever reads it finds what it led to.
+        self.door.turn.end()
         return self._acts[type(request)](request)
 
     def _order(self, order: Coroutine[Any, Any, dict[str, object]]) -> Result:
@@ -272,6 +274,7 @@ async def _serve(config: Config, runtime: Runtime, notifier: Notifier) -> None:
 
     loop.set_exception_handler(fault)
     daemon = Daemon(loop, config, runtime, notifier)
+    limits.calm_collector()
     try:
         logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
         await stop.wait()

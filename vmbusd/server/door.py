@@ -21,6 +21,7 @@ from vmbusd.server.links import Attached, GuestControl, HostLink, Worker
 from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink, close_politely
+from vmbusd.server.turn import Turn
 
 GUEST_ROLES: Final = frozenset({Role.GUEST_CONTROL, Role.GUEST_WORKER})
 HOST_ROLES: Final = frozenset({Role.HOST})
@@ -34,7 +35,7 @@ def refusal(code: Code, text: str) -> RefusedError:
 class Door:
     """Receives the connections of one daemon until their hello is answered.
 
-    Attributes: `waiting`, connections that have not said hello yet.
+    Attributes: `waiting`, connections that have not said hello yet; `turn`, of all its links.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Door:
         self.loop = loop
         self.partitions = partitions
         self.log = log
+        self.turn = Turn(loop)
 
     def accepted(self, sock: socket.socket, scarce: bool, roles: frozenset[Role], max_packet: int) -> None:
         """A connection came in; `scarce`: there are no descriptors left to serve it."""
@@ -60,7 +62,7 @@ class Door:
         except ResourceError as error:
             self._turn_away(sock, Code.NOT_ALLOWED, str(error))
             return
-        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet), peer, roles)
+        newcomer = Newcomer(self, PacketLink(self.loop, sock, max_packet, self.turn), peer, roles)
         self.waiting.add(newcomer)
         self.links += 1
 

@@ -4,6 +4,7 @@ The kernel always hands out the lowest free descriptor number, so a number close
 nearly all are in use: that is how `scarce` knows without counting. Source: getrlimit(2), accept(2).
 """
 
+import gc
 import resource
 from typing import Final
 
@@ -23,8 +24,6 @@ MAX_QUEUE_BYTES: Final = 16 << 20
 """Output that may wait for one slow peer: 2047 offers are 0.6 MB, the largest GPADL request is 64 KiB."""
 QUEUE_PACKET_COST: Final = 256
 """What a queued packet costs besides its bytes, so that many small ones are bounded too."""
-READ_BURST: Final = 64
-"""Packets read from one link before the others get their turn."""
 CATCH_UP: Final = 1024
 """Packets taken in at once when somebody must know whether a link has ended: a socket holds a few hundred."""
 ACCEPT_BURST: Final = 64
@@ -59,6 +58,20 @@ REMEMBERED_KINDS: Final = 64
 LOG_LINES: Final = 100
 LOG_INTERVAL: Final = 10.0
 """Lines of one event logged in so many seconds: a person reads fewer, a flood of connects makes more."""
+COLLECT_AFTER: Final = 50_000
+"""Objects that may form cycles, made and not freed, before the collector looks at the young ones: a few times
+what the open of 2047 channels makes. Looks at everything follow from these, and cost tens of milliseconds."""
+
+
+def calm_collector() -> None:
+    """Collect once, then leave alone what a start has made: it stays until the end.
+
+    Packets, messages and effects are freed by their counts. Cycles come from links and partitions that ended,
+    and wait a little longer for the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def raise_descriptor_limit() -> int:

@@ -31,7 +31,8 @@ class Window:
 class Memory:
     """Mappings and native views of one ObjectSet.
 
-    Attributes: `table`, `blocks`, `vpwork`: the native core's views; `doorbells`: one per VP; `event_pages`,
+    Attributes: `faults`, what `native.faults` said when `faulted` last looked at each mapping;
+    `table`, `blocks`, `vpwork`: the native core's views; `doorbells`: one per VP; `event_pages`,
     `vpwork_pages`, `guest_pages`: the mappings below them.
     """
 
@@ -42,6 +43,7 @@ class Memory:
         self.epoch = EPOCH
         self.ram_size = ram_size
         self._guards: list[native.Guard] = []
+        self.faults = native.faults()
         self._mappings: list[mmap.mmap] = []
         self._table = self._map(objects[Object.TABLE, 0])
         self.event_pages = self._map(objects[Object.EVENTS, 0])
@@ -150,6 +152,10 @@ class Memory:
 
     def faulted(self) -> str | None:
         """The path of an object in which an access has faulted, None while all is well; no system call."""
+        faults = native.faults()
+        if faults == self.faults:
+            return None
+        self.faults = faults
         return next((guard.name for guard in self._guards if guard.dead), None)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from vmbusd.abi import layout, link
+from vmbusd.abi import layout, link, native
 from vmbusd.abi.link import Code, Object, Role
 from vmbusd.bus import effects
 from vmbusd.bus.bus import Bus
@@ -75,9 +75,10 @@ class Partition:
         self._nameless: set[str] = set()
         self._inputs: deque[Input] = deque()
         self._busy = False
+        self._hears = True
         self._loop = loop
         self._alarm: asyncio.TimerHandle | None = None
-        self._carrier = Carrier(self)
+        self._carry_out = Carrier(self).carry_out
 
     # -- the bus -------------------------------------------------------------------------------------------
 
@@ -87,22 +88,30 @@ class Partition:
         """Give the bus one input and carry out what it wants; what comes meanwhile waits its turn."""
         if self.dead is not None:
             return
-        self._inputs.append((source, call, arguments))
         if self._busy:
+            self._inputs.append((source, call, arguments))
             return
         self._busy = True
         try:
+            if self._inputs:
+                # Left over by an error of ours: they came first.
+                self._inputs.append((source, call, arguments))
+            else:
+                self._carry_out(call(*arguments), source)
             while self._inputs and self.dead is None:
                 origin, method, values = self._inputs.popleft()
-                for effect in method(*values):
-                    self._carrier.carry_out(effect, origin)
+                self._carry_out(method(*values), origin)
         finally:
             self._busy = False
-        self.look_for_faults()
-        if self.control is not None:
+        if native.faults() != self.memory.faults:
+            self.look_for_faults()
+        bus = self.bus
+        if bus.accepting is not self._hears and self.control is not None:
             # The bus holds a few packets of a guest that is to wait, the socket the rest.
-            self.control.listen(self.bus.accepting)
-        self._set_alarm()
+            self._hears = bus.accepting
+            self.control.listen(bus.accepting)
+        if bus.next_deadline is not None or self._alarm is not None:
+            self._set_alarm()
 
     def tell_time(self) -> None:
         """Let the bus know what time it is."""
@@ -181,6 +190,7 @@ class Partition:
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
         self.control = control
+        self._hears = True
         self.vps.guest_attached()
 
     def guest_ended(self) -> None:

@@ -1,8 +1,9 @@
 """Sockets on the event loop: a listener that can always refuse, and a SEQPACKET link with a bounded queue.
 
-uvloop has no transport for SEQPACKET, so both work with add_reader, recvmsg and sendmsg. We offer the kernel
-no room for descriptors when we receive: none of ours are ever expected, and so whatever a peer attaches is
-closed by the kernel itself and cannot fill our table. Source: unix(7), recvmsg(2).
+uvloop has no transport for SEQPACKET, so both work with add_reader and system calls of their own, several
+packets for each. We offer the kernel no room for descriptors when we receive: none of ours are ever expected,
+and so whatever a peer attaches is closed by the kernel itself and cannot fill our table. Source: unix(7),
+recvmmsg(2).
 """
 
 import array
@@ -15,11 +16,14 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, Protocol
 
 from vmbusd.abi.errors import ResourceError, UsageError
+from vmbusd.abi.native import SEND_BURST, send_packets
 from vmbusd.server import limits
+from vmbusd.server.turn import Turn
 
 BACKLOG: Final = 128
 
@@ -109,10 +113,14 @@ class Receiver(Protocol):
 class PacketLink:
     """One end of a SEQPACKET connection: packets in, packets and descriptors out, in order.
 
-    Attributes: `open`; `packets_in`, `packets_out`, `descriptors_refused`, counters.
+    What is sent leaves at the end of the turn, except packets with descriptors, which leave at once and take
+    along what was sent before them. Attributes: `open`; `packets_in`, `packets_out`, `descriptors_refused`,
+    counters.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, max_packet: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, max_packet: int, turn: Turn
+    ) -> None:
         self.receiver: Receiver
         self.open = True
         self.packets_in = 0
@@ -120,8 +128,12 @@ class PacketLink:
         self.descriptors_refused = 0
         self._loop = loop
         self._sock = sock
-        self._max_packet = max_packet
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._fd = sock.fileno()
+        self._turn = turn
+        self._inbox = turn.inbox(max_packet)
+        self._unread: deque[bytes | None] = deque()
+        self._said: list[bytes] = []
+        self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
@@ -134,43 +146,61 @@ class PacketLink:
 
     def listen(self, on: bool) -> None:
         """Read, or leave what comes in the kernel's queue, where it makes the peer wait."""
-        if not self.open or on is self._listening:
+        if on is self._listening or not self.open:
             return
         self._listening = on
         if on:
             self._loop.add_reader(self._sock, self._readable)
+            if self._unread:
+                # These were taken together with the last one that was heard: no socket will tell of them.
+                self._loop.call_soon(self._readable)
         else:
             self._loop.remove_reader(self._sock)
 
     # -- in ------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        for _ in range(limits.READ_BURST):
-            if not self.read_one():
-                return
+        unread = self._unread
+        if not unread and self._listening:
+            self._take()
+        try:
+            while unread and self._listening:
+                self._hear(unread.popleft())
+        finally:
+            if unread and self._listening:
+                # Only after an error of ours; the packets behind it are not to wait for the next one.
+                self._loop.call_soon(self._readable)
 
     def read_one(self) -> bool:
         """Take one packet if there is one; False when there is none to take now, or the link is over."""
-        if not (self.open and self._listening):
+        if not self._listening:
             return False
+        if not self._unread:
+            self._take()
+        if not self._unread:
+            return False
+        self._hear(self._unread.popleft())
+        return self.open
+
+    def _take(self) -> None:
+        """Fetch what the kernel has, up to a burst: the others get their turn before more of it."""
+        inbox = self._inbox
         try:
-            data, _, flags, _ = self._sock.recvmsg(self._max_packet)
-        except (BlockingIOError, InterruptedError):
-            return False
+            self._unread.extend(inbox.take(self._fd))
         except OSError as error:
             self.close(f"the peer is gone ({error.strerror})")
-            return False
-        if flags & socket.MSG_CTRUNC:
-            self.descriptors_refused += 1
-        if flags & socket.MSG_TRUNC:
-            self.receiver.broken(f"a packet longer than {self._max_packet} bytes")
-            return False
-        if not data:
+            return
+        if inbox.descriptors_refused:
+            self.descriptors_refused += inbox.descriptors_refused
+
+    def _hear(self, data: bytes | None) -> None:
+        if data:
+            self.packets_in += 1
+            self.receiver.packet(data)
+        elif data is None:
+            self.receiver.broken(f"a packet longer than {self._inbox.max_packet} bytes")
+        else:
             self.close("the peer closed the link")
-            return False
-        self.packets_in += 1
-        self.receiver.packet(data)
-        return self.open
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -179,6 +209,45 @@ class PacketLink:
 
         A link whose peer does not read for too long is closed with that reason.
         """
+        if not self.open:
+            return
+        if fds:
+            self._send_descriptors(packet, fds)
+            return
+        said = self._said
+        said.append(packet)
+        if len(said) == 1:
+            self._turn.add(self)
+        elif len(said) >= SEND_BURST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was said in this turn, now; what the kernel has no room for waits."""
+        said = self._said
+        if not said or not self.open:
+            return
+        self._said = []
+        if not self._queue:
+            sent = self._hand_over(said)
+            if sent == len(said) or not self.open:
+                return
+            del said[:sent]
+        for packet in said:
+            self._wait(packet, ())
+        self._check_queue()
+
+    def _hand_over(self, packets: list[bytes]) -> int:
+        """How many of the first packets the kernel has taken; 0 also when the link ended over them."""
+        try:
+            sent = send_packets(self._fd, packets)
+        except OSError as error:
+            self.close(f"nothing reaches the peer ({error.strerror})")
+            return 0
+        self.packets_out += sent
+        return sent
+
+    def _send_descriptors(self, packet: bytes, fds: Sequence[int]) -> None:
+        self.flush()
         if not self.open or (not self._queue and self._transmit(packet, fds)) or not self.open:
             return
         try:
@@ -186,10 +255,16 @@ class PacketLink:
         except OSError as error:
             self.close(f"the peer does not read, and we cannot keep its descriptors: {error.strerror}")
             return
+        self._wait(packet, keep)
+        self._check_queue()
+
+    def _wait(self, packet: bytes, fds: Sequence[int]) -> None:
         if not self._queue:
             self._loop.add_writer(self._sock, self._writable)
-        self._queue.append((packet, keep))
+        self._queue.append((packet, fds))
         self._queued += len(packet) + limits.QUEUE_PACKET_COST
+
+    def _check_queue(self) -> None:
         if self._queued > limits.MAX_QUEUE_BYTES:
             self.receiver.overflowed(f"the peer does not read: {len(self._queue)} packets wait for it")
 
@@ -208,13 +283,21 @@ class PacketLink:
 
     def _writable(self) -> None:
         while self._queue:
-            packet, fds = self._queue[0]
-            if not self._transmit(packet, fds):
+            waiting = self._queue
+            packet, fds = waiting[0]
+            if fds:
+                sent = int(self._transmit(packet, fds))
+            else:
+                # A socket holds few packets, so after a burst of ours most have waited here.
+                plain = takewhile(lambda item: not item[1], islice(waiting, SEND_BURST))
+                sent = self._hand_over([packet for packet, _ in plain])
+            if not sent:
                 return
-            self._queue.popleft()
-            self._queued -= len(packet) + limits.QUEUE_PACKET_COST
-            for fd in fds:
-                os.close(fd)
+            for _ in range(sent):
+                packet, fds = waiting.popleft()
+                self._queued -= len(packet) + limits.QUEUE_PACKET_COST
+                for fd in fds:
+                    os.close(fd)
         self._loop.remove_writer(self._sock)
 
     # -- end -----------------------------------------------------------------------------------------------
@@ -225,6 +308,7 @@ class PacketLink:
         A peer that has no room for it now gets nothing else that waits, and this one if it makes room soon:
         without a farewell it would take us for dead.
         """
+        self.flush()
         if self.open and self._queue:
             self._writable()
         if not self.open or (not self._queue and self._transmit(packet, ())) or not self.open:
@@ -256,18 +340,24 @@ class PacketLink:
 
     def _stop(self) -> None:
         """No more reading, nothing of ours waits any more."""
-        self.open = False
+        self.open = self._listening = False
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         for _, fds in self._queue:
             for fd in fds:
                 os.close(fd)
         self._queue.clear()
+        self._said.clear()
+        self._unread.clear()
 
     def close(self, reason: str) -> None:
         """End the link; the receiver hears of it once. May be called again."""
         if not self.open:
             return
+        if self._said and not self._queue:
+            # The last words of this turn; who is gone already does not miss them.
+            with contextlib.suppress(OSError):
+                self.packets_out += send_packets(self._fd, self._said)
         self._stop()
         close_politely(self._sock)
         self.receiver.ended(reason)

@@ -30,7 +30,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_truncated_object_reads_as_zeros_and_is_dead() -> None:
-    """A fault inside a guarded mapping maps a zero page, and `check` names the object."""
+    """A fault inside a guarded mapping maps a zero page, is counted, and `check` names the object."""
+    faults = native.faults()
     descriptor = memory_file(8192)
     try:
         mapping = mmap.mmap(descriptor, 8192)
@@ -43,6 +44,7 @@ def test_a_truncated_object_reads_as_zeros_and_is_dead() -> None:
         guard.check()
         assert mapping[4096:] == bytes(4096)
         assert guard.dead
+        assert native.faults() == faults + 1
         mapping[5000] = 7
         assert mapping[5000] == 7
         with pytest.raises(ObjectDead, match="the table of demo was truncated"):

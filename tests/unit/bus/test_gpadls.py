@@ -31,7 +31,7 @@ def script() -> Script:
 
 def test_one_page(script: Script) -> None:
     """The device gets the range buffer, and its yes is the guest's (case 081)."""
-    assert script.guest(header(1, 9, GOOD)) == [AskHost(0, device_link.Gpadl(1, 9, 1, 0, GOOD))]
+    assert script.guest(header(1, 9, GOOD)) == [AskHost(0, device_link.Gpadl(1, 9, 1, 0, GOOD), (0,))]
 
     assert sent(script.accept_gpadl(1, 9)) == created(1, 9)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import uvloop
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.server import limits
 from vmbusd.server.sockets import Listener, PacketLink, bind
+from vmbusd.server.turn import Turn
 
 MAX_PACKET = 1000
 LAST = b"the last packet"
@@ -48,7 +50,7 @@ class Scene:
         ours, self.peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self.peer.settimeout(10)
-        self.wire = PacketLink(loop, ours, MAX_PACKET)
+        self.wire = PacketLink(loop, ours, MAX_PACKET, Turn(loop))
         self.heard = Heard(self.wire)
         self.wire.start(self.heard)
 
@@ -82,6 +84,97 @@ def test_packets_go_both_ways_whole_and_in_order(scene: Scene) -> None:
     assert [len(packet) for packet in scene.heard.packets] == [1, MAX_PACKET, 24]
     assert [scene.peer.recv(100), scene.peer.recv(100)] == [b"one", b"two"]
     assert (scene.wire.packets_in, scene.wire.packets_out) == (3, 2)
+
+
+def test_what_a_turn_says_leaves_at_its_end(scene: Scene) -> None:
+    """Not before, in order, and a packet with descriptors takes along what was said before it."""
+    reader, writer = os.pipe()
+    scene.wire.send(b"one")
+    early, _, _ = select.select([scene.peer], [], [], 0)
+    scene.wire.send(b"two", [writer])
+    one = scene.peer.recv(100)
+    data, fds, _, _ = socket.recv_fds(scene.peer, 100, 1)
+    scene.wire.send(b"three")
+    scene.run(0)
+
+    assert (early, one, data) == ([], b"one", b"two")
+    assert scene.peer.recv(100) == b"three"
+    assert scene.wire.packets_out == 3
+    for fd in (reader, writer, *fds):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("end", ["finish", "close"])
+def test_the_last_turn_is_heard(scene: Scene, end: str) -> None:
+    """A link that ends in the middle of a turn has said what was sent before."""
+    scene.wire.send(b"one")
+    if end == "finish":
+        scene.wire.finish(LAST, "done")
+    else:
+        scene.wire.close("done")
+    got = [scene.peer.recv(100)]
+    while got[-1]:
+        got.append(scene.peer.recv(100))
+
+    assert got == [b"one", LAST, b""] if end == "finish" else [b"one", b""]
+    assert scene.heard.events == ["ended: done"]
+
+
+def test_one_turn_serves_every_link_although_one_fails(loop: asyncio.AbstractEventLoop) -> None:
+    """An error of ours in one flush is reported, and what the other links said leaves all the same."""
+    faults: list[object] = []
+    flushed: list[str] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+
+    class Link:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def flush(self) -> None:
+            if self.name == "bad":
+                raise ArithmeticError
+            flushed.append(self.name)
+
+    turn = Turn(loop)
+    for name in ("a", "bad", "b", "c"):
+        turn.add(Link(name))
+    loop.run_until_complete(asyncio.sleep(0.01))
+
+    assert flushed == ["a", "b", "c"]
+    assert [type(fault) for fault in faults] == [ArithmeticError]
+
+
+def test_packets_wait_while_nobody_listens(scene: Scene) -> None:
+    """Also those that were taken from the kernel together with the last one that was heard."""
+
+    def stop_after_two(data: bytes) -> None:
+        scene.heard.packets.append(data)
+        scene.wire.listen(len(scene.heard.packets) != 2)
+
+    scene.heard.packet = stop_after_two  # type: ignore[method-assign]
+    for number in range(5):
+        scene.peer.send(b"%d" % number)
+    scene.run()
+    assert scene.heard.packets == [b"0", b"1"]
+    assert not scene.wire.read_one()
+
+    scene.wire.listen(True)
+    scene.run()
+    assert scene.heard.packets == [b"0", b"1", b"2", b"3", b"4"]
+    scene.peer.send(b"5")
+    scene.run()
+    assert scene.heard.packets[5:] == [b"5"]
+
+
+def test_packets_before_the_end_are_heard(scene: Scene) -> None:
+    """What the peer said before it went counts, taken together with its end."""
+    for number in range(8):
+        scene.peer.send(b"%d" % number)
+    scene.peer.close()
+    scene.run()
+
+    assert scene.heard.packets == [b"%d" % number for number in range(8)]
+    assert scene.heard.events == ["ended: the peer closed the link"]
 
 
 def test_descriptors_leave_and_stay_ours(scene: Scene) -> None:

@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from guest_client.driver import Driver
+from guest_client.monitor import is_monitored
 from vmbusd.abi import layout, messages
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import Blocks, HostSender, Table
+from vmbusd.abi.native import Blocks, HostSender, MonitorTrigger, Table
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class _Left:
 class Space:
     """What all channels of one attachment share: its mappings, seen through the native core.
 
-    Attributes: `attached`, `table`, `blocks`, `hosts`.
+    Attributes: `attached`, `table`, `blocks`, `hosts`, `monitor`.
     """
 
     def __init__(self, attached: Attached) -> None:
@@ -90,12 +91,14 @@ class Space:
         self.table = Table(attached[Object.TABLE])
         self.blocks = Blocks(attached[Object.GUEST])
         self.hosts = HostEnds(attached)
+        self.monitor = MonitorTrigger(attached[Object.TABLE], attached[Object.RAM])
 
     def close(self) -> None:
         """Let go of every mapping: while one is held, this process counts as attached."""
         self.hosts.close()
         self.table = cast(Table, _Left())
         self.blocks = cast(Blocks, _Left())
+        self.monitor = cast(MonitorTrigger, _Left())
 
     def relid_of(self, flag: int) -> int:
         """The channel whose event flag this is, 0 if it has none now."""
@@ -108,10 +111,10 @@ class Channel:
     """An offered channel.
 
     Attributes: `relid`; `event_flag`; `interface`, `instance`: UUID; `subchannel_index`; `host_link`;
-    `driver`, None if nobody takes it; `user_defined`, the 120 bytes of the offer (control process only);
-    `primary`, the device's first channel if this is a subchannel of it, and `subchannels`, those of a primary
-    in the order of their offers (both in the control process only); `generation`, of the present or last
-    open, 0 before; `driver_data`, the driver's own, in this process;
+    `monitor_id`, layout.NO_MONITOR for none; `driver`, None if nobody takes it; `user_defined`, the 120 bytes
+    of the offer (control process only); `primary`, the device's first channel if this is a subchannel of it,
+    and `subchannels`, those of a primary in the order of their offers (both in the control process only);
+    `generation`, of the present or last open, 0 before; `driver_data`, the driver's own, in this process;
     `close_reason`, what `close` was told.
     """
 
@@ -127,6 +130,7 @@ class Channel:
         self.relid = relid
         self.event_flag = 0
         self.host_link = 0
+        self.monitor_id = layout.NO_MONITOR
         self.driver = driver
         self.primary: Channel | None = None
         self.subchannels: list[Channel] = []
@@ -195,7 +199,11 @@ class Channel:
         return view
 
     def signal(self) -> bool:
-        """Signal the host: True if its flag went from 0 to 1."""
+        """Signal the host: True if its flag, or the channel's monitor bit, went from 0 to 1."""
+        if is_monitored(self.monitor_id, self.driver):
+            first = self._space.monitor.trigger(self.monitor_id)
+            if first is not None:
+                return first
         return self._space.hosts.signal(self.host_link, self.event_flag)
 
     # -- control process only ------------------------------------------------------------------------------
@@ -254,6 +262,7 @@ class Channel:
         guest chooses event flags."""
         record = self._space.table.record(self.relid)
         self.event_flag, self.host_link = record["event_flag"], record["host_link"]
+        self.monitor_id = record["monitor_id"]
         return record
 
     def read_offer(self, offer: messages.Offer) -> None:
@@ -261,7 +270,8 @@ class Channel:
         self.relid = self.event_flag = offer.child_relid
         self.interface, self.instance = offer.if_type, offer.if_instance
         self.subchannel_index, self.user_defined = offer.sub_channel_index, offer.user_defined
-        self.host_link = self._space.table.record(self.relid)["host_link"]
+        record = self._space.table.record(self.relid)
+        self.host_link, self.monitor_id = record["host_link"], record["monitor_id"]
 
     def locate_ring(self) -> None:
         """Read from the channel's block where the ring lies."""

@@ -29,6 +29,8 @@ class Driver:
     """Its channels keep state in the process: they are never moved to another VP, and closed if it dies."""
     slow: bool = False
     """Its channels are few and quiet: they all stay on VP 0 unless they are told otherwise (case 120)."""
+    low_latency: bool = False
+    """Signal the host at once, also where the offer has a monitor bit that the host would find by itself."""
     ring_pages: tuple[int, int] = (2, 2)
     """Pages of the guest-to-host and of the host-to-guest ring, the control page of each included."""
 

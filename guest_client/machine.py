@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from guest_client import actions, versions
 from guest_client.actions import Action
 from guest_client.calls import Call, Listener, begun
@@ -21,6 +23,7 @@ from guest_client.channel import Channel, Control, Space, log_failure
 from guest_client.client import Client
 from guest_client.driver import Driver
 from guest_client.link import SLICE, LinkThread
+from guest_client.monitor import pages_for
 from guest_client.rings import Rings
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
@@ -55,11 +58,14 @@ class Machine(Control):
         self.lost: VmbusError | None = None
         self.vp_threads: dict[int, int] = {}
         """Thread identity -> VP, of the VPs in this process."""
+        self._rings = Rings(attached)
+        if options.monitor_pages == (0, 0):
+            pages = pages_for(attached, self._rings.memory)
+            options = msgspec.structs.replace(options, monitor_pages=pages)
         self._client = Client(options)
         self._listener = listener
         self._drivers = drivers
         self._lock = threading.RLock()
-        self._rings = Rings(attached)
         self._asleep: dict[int, tuple[Channel, bool]] = {}
         """Of a suspended guest: relid it had -> channel, whether it was open."""
         self._open_before: set[int] = set()

@@ -68,7 +68,11 @@ class Core:
         self.monitor = threading.Condition(threading.RLock())
         page, self._bell = attached.host_links[attached.welcome.link]
         self.sender = Sender(
-            attached[Object.TABLE], attached[Object.EVENTS], attached[Object.VPWORK], attached.vp_doorbells
+            attached[Object.TABLE],
+            attached[Object.EVENTS],
+            attached[Object.VPWORK],
+            attached.vp_doorbells,
+            attached[Object.RAM],
         )
         self.waiter = HostWaiter(page, self._bell)
         self._own_flags = EventFlags(page)

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from guest_client import Channel, Driver, Guest
+from guest_client import Channel, Driver, Guest, monitor
 from tests.live.daemon import PATIENCE, ROOT, eventually
 from tests.live.guest_drivers import PINNED, CannotBeMade, Counter, Failing, Slow
 from tests.live.guest_support import (
@@ -61,7 +61,7 @@ def test_close_and_reopen_make_a_new_generation(world: World, mode: Mode) -> Non
             channel.close()
 
             assert not channel.is_open
-            assert guest.statistics()["memory"]["used"] == 0
+            assert guest.statistics()["memory"]["used"] == monitor.PAGES
             with pytest.raises(ValueError, match="released"):
                 kept[0] = 1
             with pytest.raises(ChannelGone):
@@ -177,7 +177,7 @@ def test_a_refused_open_can_be_tried_again(world: World) -> None:
         assert not channel.is_open
         with pytest.raises(RefusedError, match="open refused"):
             channel.open()
-        assert guest.statistics()["memory"]["used"] == 0
+        assert guest.statistics()["memory"]["used"] == monitor.PAGES
         channel.open()
         assert channel.is_open
 
@@ -197,7 +197,7 @@ def test_a_callback_may_close_its_own_channel(world: World) -> None:
         produce(offer)
         eventually(lambda: guest.statistics()["channels"] == {"offered": 1}, "the close completes")
         assert channel.close_reason == "enough"
-        assert guest.statistics()["memory"]["used"] == 0
+        assert guest.statistics()["memory"]["used"] == monitor.PAGES
 
 
 @pytest.mark.parametrize("mode", MODES)

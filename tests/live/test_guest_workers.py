@@ -5,11 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from guest_client import Guest
+from guest_client import Channel, Guest
+from host_client.channel import Channel as HostChannel
 from tests.live.daemon import PATIENCE, ROOT, daemon, eventually
 from tests.live.guest_drivers import PINNED, Counter, Pinned
 from tests.live.guest_support import (
@@ -21,8 +23,9 @@ from tests.live.guest_support import (
     begin,
     callbacks,
     produce,
+    seen,
 )
-from vmbusd.abi.errors import LinkClosed, LinkLost, UsageError
+from vmbusd.abi.errors import LinkClosed, LinkLost, UsageError, VmbusError
 
 pytestmark = pytest.mark.live
 
@@ -140,3 +143,39 @@ def test_the_daemons_farewell_ends_the_guest(runtime_dir: Path, mode: Mode) -> N
             guest.wait()
         assert not isinstance(caught.value, LinkLost)
         assert running.process.wait(PATIENCE) == 0
+
+
+class OpenedElsewhere(Counter):
+    """Opens its channel in a thread that is not the link's."""
+
+    def probe(self, channel: Channel) -> None:
+        opened: list[BaseException | None] = []
+
+        def opens() -> None:
+            try:
+                channel.open()
+                opened.append(None)
+            except VmbusError as error:
+                opened.append(error)
+
+        thread = threading.Thread(target=opens)
+        thread.start()
+        thread.join()
+        assert opened == [None]
+
+
+class SignalsWhileItOpens(Signaller):
+    """Signals before the guest has heard that its open succeeded."""
+
+    def on_open(self, channel: HostChannel) -> None:
+        super().on_open(channel)
+        channel.memory(1)[:8] = (1).to_bytes(8, "little")
+        channel.signal()
+
+
+def test_an_interrupt_finds_the_slot_before_the_open_is_known(world: World) -> None:
+    """The slot is there before the offer is, whoever opens the channel, so no scan misses it (case 226)."""
+    offers = world.host.offer_many([SignalsWhileItOpens() for _ in range(8)])
+    with world.guest(OpenedElsewhere()) as guest:
+        begin(guest)
+        eventually(lambda: all(seen(offer) == 1 for offer in offers), "every interrupt was delivered")

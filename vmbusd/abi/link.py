@@ -24,6 +24,8 @@ MAX_DESCRIPTORS: Final = 253
 """SCM_MAX_FD: what one packet can carry."""
 MESSAGE_CONNECTION_OLD: Final = 1
 MESSAGE_CONNECTION_MULTI_CLIENT: Final = 4
+SHARED_EVENT_CONNECTION: Final = 2
+"""A guest of 0.13 or 1.1 signals this one when it has set bits in its interrupt page."""
 
 
 class Kind(enum.IntEnum):
@@ -37,6 +39,7 @@ class Kind(enum.IntEnum):
     DETACH = 6
     DETACHED = 7
     BYE = 8
+    SIGNAL = 10
 
 
 class Role(enum.IntEnum):
@@ -143,6 +146,17 @@ class Bye(msgspec.Struct, frozen=True):
     text: Tail
 
 
+class Signal(msgspec.Struct, frozen=True):
+    """From a guest or its worker: HvSignalEvent. Served is the shared event connection (2) of a guest with a
+    legacy interrupt page; every other signal goes through shared memory.
+    """
+
+    kind: ClassVar[Kind] = Kind.SIGNAL
+    connection_id: U32
+    flag_number: U16 = 0
+    zero: U16 = 0
+
+
 class Grant(msgspec.Struct, frozen=True):
     """One passed descriptor: what it is, which one (VP or host link), whether writable, its bytes."""
 
@@ -169,12 +183,13 @@ class Code(enum.IntEnum):
     REMOVED = 12
     GUEST_GONE = 13
     RECOVERING = 14
+    RESET = 16
 
 
 HEADER: Final = Packing(Header)
 GRANT: Final = Packing(Grant)
 BODIES: Final[dict[Kind, Packing[msgspec.Struct]]] = {
-    cls.kind: Packing(cls) for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye)
+    cls.kind: Packing(cls) for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye, Signal)
 }
 
 

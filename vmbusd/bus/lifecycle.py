@@ -139,7 +139,8 @@ class Lifecycle(Opening):
         if before in SLOT_OPEN:
             self.close_slot(channel)
         channel.device_open = channel.abandoned = False
-        channel.retarget = channel.next_target = channel.reopen = channel.expires = None
+        channel.forget_retarget()
+        channel.reopen = channel.expires = None
         if not self.connected and channel in self.kept and Event.RESET in TRANSITIONS[before]:
             channel.step(Event.RESET)  # kept over an unload: there is no guest to tell
         self._keep(channel, None)
@@ -223,7 +224,8 @@ class Lifecycle(Opening):
 
     def _released(self, channel: Channel, *, withdrawn: bool) -> None:
         self._outbox.show(channel)
-        channel.retarget = channel.next_target = channel.reopen = None
+        channel.forget_retarget()
+        channel.reopen = None
         if withdrawn:
             self._gpadls.forget_all(channel)
         else:

@@ -163,7 +163,7 @@ class Opening(abc.ABC):
         self._close(channel)
 
     def _close(self, channel: Channel) -> None:
-        channel.retarget = channel.next_target = None
+        channel.forget_retarget()
         self.close_slot(channel)
         self._outbox.show(channel)
         self._ask_close(channel)

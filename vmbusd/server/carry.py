@@ -36,8 +36,13 @@ class Carrier:
             ),
             effects.CloseSlot: self._close_slot,
             effects.EmptySlot: lambda effect, _: self._table.empty(effect.flag, effect.relid),
+            effects.ModifyPages: self._modify_pages,
+            effects.ResetPages: lambda _effect, _: partition.pages.let_go(),
+            effects.ArmMonitor: lambda effect, _: partition.pages.arm(effect),
+            effects.DisarmMonitor: lambda effect, _: partition.pages.disarm(effect),
             effects.SetState: lambda effect, _: self._table.set_state(effect.relid, effect.state),
             effects.Disconnected: lambda _effect, _: partition.log.info("guest disconnected"),
+            effects.ResetDone: lambda _effect, _: partition.log.info("reset done"),
         }
 
     @property
@@ -91,6 +96,10 @@ class Carrier:
             if (host := self._partition.hosts.get(effect.host)) is not None:
                 host.take_back(effect, str(error))
         self._partition.memory.fill(effect)
+
+    def _modify_pages(self, effect: effects.ModifyPages, _: Attached | None) -> None:
+        ok = self._partition.pages.use(effect)
+        self._partition.feed(None, self._partition.bus.pages_modified, effect.ticket, ok)
 
     def _close_slot(self, effect: effects.CloseSlot, _: Attached | None) -> None:
         self._partition.memory.table.close(effect.flag)

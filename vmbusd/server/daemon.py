@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import uvloop
@@ -20,8 +20,8 @@ from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
-from vmbusd.server import limits, log, requests, status
-from vmbusd.server.admin import AdminLink, UnknownPartition
+from vmbusd.server import limits, log, orders, requests, status
+from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
 from vmbusd.server.notify import Notifier
@@ -56,15 +56,21 @@ class Daemon:
         self.door = Door(loop, self.partitions, self.log)
         self._admins: set[AdminLink] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._orders: set[asyncio.Task[Any]] = set()
         self._listeners: list[tuple[str, Listener]] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._started = time.monotonic()
-        self._acts: dict[type[Any], Callable[[Any], dict[str, object]]] = {
+        self._acts: dict[type[Any], Callable[[Any], Result]] = {
             requests.Status: lambda _: self._status(),
             requests.Channels: lambda r: {"channels": status.channels_view(self._partition(r.partition))},
             requests.Table: lambda r: {"slots": status.table_view(self._partition(r.partition))},
             requests.PartitionAdd: self._add_requested,
             requests.PartitionRemove: self._remove_requested,
+            requests.Retarget: lambda r: self._order(
+                orders.retarget(self._partition(r.partition), r.relid, r.vp)
+            ),
+            requests.Rescind: lambda r: self._order(orders.rescind(self._partition(r.partition), r.relid)),
+            requests.Reset: lambda r: self._order(orders.reset(self._partition(r.partition))),
         }
         try:
             self._reclaim()
@@ -197,10 +203,17 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(connected)
 
-    def _act(self, request: Request) -> dict[str, object]:
+    def _act(self, request: Request) -> Result:
         # What the answer counts as done has left, so whoever reads it finds what it led to.
         self.door.turn.end()
         return self._acts[type(request)](request)
+
+    def _order(self, order: Coroutine[Any, Any, dict[str, object]]) -> Result:
+        """Begin to carry it out; the answer comes when it is done."""
+        task = self.loop.create_task(order)
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+        return task
 
     def _status(self) -> dict[str, object]:
         return {
@@ -241,6 +254,8 @@ class Daemon:
         for partition in self.partitions.values():
             partition.close(Code.STOPPING, STOPPING)
         self.partitions.clear()
+        for order in self._orders:
+            order.cancel()
         for admin in list(self._admins):
             admin.end(Answer(ok=False, error=Error("refused", STOPPING)))
         self.runtime.close()

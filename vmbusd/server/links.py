@@ -104,6 +104,17 @@ class Attached(abc.ABC):
     def handle(self, header: link.Header, data: bytes) -> None:
         """One packet. Raises ProtocolError when it has no place on this link."""
 
+    def signal_event(self, header: link.Header, data: bytes) -> None:
+        """HvSignalEvent of a guest, on the one connection that has nobody but the daemon behind it."""
+        body = link.decode_body(header, data)
+        assert isinstance(body, link.Signal)
+        if body.connection_id != link.SHARED_EVENT_CONNECTION:
+            self.refuse("unknown connection", f"signal on event connection {body.connection_id}")
+        elif not self.partition.pages.signalled():
+            self.refuse(
+                "no interrupt page", "signal on the shared event connection without an interrupt page"
+            )
+
     def misplaced(self, header: link.Header) -> ProtocolError:
         """The error for a kind of packet that this role does not send."""
         return ProtocolError(f"packet kind {header.kind} has no place on a {self.role.name} link")
@@ -139,6 +150,9 @@ class GuestControl(Attached):
             self.partition.feed(self, self._hear, message, where)
 
     def handle(self, header: link.Header, data: bytes) -> None:
+        if header.kind == Kind.SIGNAL:
+            self.signal_event(header, data)
+            return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
         size = len(data) - link.HEADER.size
@@ -175,6 +189,9 @@ class Worker(Attached):
         self.send(link.Detach(self.vp))
 
     def handle(self, header: link.Header, data: bytes) -> None:
+        if header.kind == Kind.SIGNAL:
+            self.signal_event(header, data)
+            return
         if header.kind != Kind.DETACHED:
             raise self.misplaced(header)
         body = link.decode_body(header, data)

@@ -23,6 +23,7 @@ from vmbusd.server import limits, ofd
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
+from vmbusd.server.guest_pages import GuestPages
 from vmbusd.server.links import Attached, GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory, encode_grants
 from vmbusd.server.objects import ObjectSet, SharedObject
@@ -34,9 +35,9 @@ Input = tuple[Attached | None, Callable[..., list[effects.Effect]], tuple[Any, .
 class Partition:
     """A living partition, until `close`.
 
-    Attributes: `name`, `spec`; `bus`; `memory`; `vps`; `control`, the guest's control link; `workers`,
-    `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an administrator should know;
-    `counters`, effects carried out and refused.
+    Attributes: `name`, `spec`; `bus`; `memory`; `pages`, those that the guest named; `vps`; `control`, the
+    guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead, or None; `warnings`,
+    what an administrator should know; `counters`, effects carried out and refused.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Partition:
             raise
         self.bus = Bus(vps=spec.vps, ram_pages=ram_size // layout.PAGE, options=spec.bus_options())
         self.vps = Vps(loop, self.memory, self.log, offline=self._vp_offline, online=self._vp_online)
+        self.pages = GuestPages(loop, self.memory, self.log)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.control: GuestControl | None = None
         self.workers: set[Worker] = set()
@@ -252,6 +254,7 @@ class Partition:
         self.check_objects()
         self.objects.remove_host(host.number)
         self.feed(None, self.bus.host_gone, host.number)
+        self.pages.host_gone(host.number)
 
     def host_dead(self, host: HostLink) -> None:
         """Nothing of this host signals any more."""
@@ -293,6 +296,7 @@ class Partition:
     def _end_links(self, code: Code, text: str) -> None:
         self.vps.stop()
         self.closing.stop()
+        self.pages.close()
         self._set_alarm()
         self._inputs.clear()
         for attached in self.links():

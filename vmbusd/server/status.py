@@ -29,6 +29,7 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "hosts": [_link_view(host) | {"link": number} for number, host in sorted(partition.hosts.items())],
         "channels": len(partition.bus.channels()),
         "closing": len(partition.closing),
+        "guest_pages": partition.pages.statistics(),
         "warnings": partition.warnings,
         "counters": dict(partition.counters),
     }

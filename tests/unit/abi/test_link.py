@@ -24,6 +24,7 @@ SHARED: list[type[msgspec.Struct]] = [
     link.Detach,
     link.Detached,
     link.Bye,
+    link.Signal,
 ]
 DEVICE: list[type[msgspec.Struct]] = [
     device_link.Offer,
@@ -56,6 +57,7 @@ SIZES = {
     link.Detach: 4,
     link.Detached: 4,
     link.Bye: 4,
+    link.Signal: 8,
     device_link.Offer: 180,
     device_link.Revoke: 4,
     device_link.Opened: 12,

@@ -138,6 +138,15 @@ class BusMachine(RuleBasedStateMachine):
     def modify(self, relid: int, vp: int) -> None:
         self.guest(messages.ModifyChannel(relid, vp))
 
+    @rule(relid=RELIDS, vp=VPS_NAMED)
+    def order_retarget(self, relid: int, vp: int) -> None:
+        self.script.order("retarget", relid, vp)
+
+    @rule(relid=RELIDS, now=RARELY)
+    def order_rescind(self, relid: int, now: bool) -> None:
+        if now:
+            self.script.order("rescind", relid)
+
     @rule(now=RARELY)
     def unload(self, now: bool) -> None:
         if now:

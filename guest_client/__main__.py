@@ -23,6 +23,10 @@ def _cpus(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r}: write CPU numbers with commas, like 0,1") from None
 
 
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vmbus-guest", description="a guest of a vmbusd partition")
     parser.add_argument("--version", action="version", version=f"vmbus-guest {__version__}")
@@ -34,6 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--vps", type=int, metavar="N", help="how many VPs to serve (default: all)")
     run.add_argument("--workers", choices=["thread", "process"], default="thread", help="what plays a VP")
     run.add_argument("--cpus", type=_cpus, metavar="0,1", help="pin VP i to the i-th of these CPUs")
+    run.add_argument(
+        "--versions", type=_words, metavar="5.3,4.0", help="what is asked (default: what Linux asks)"
+    )
+    run.add_argument("--minimum-version", metavar="5.2", help="the oldest version to put up with")
     run.add_argument("--relook", action="store_true", help="look at the bits every second and count rescues")
     run.add_argument(
         "--spin", type=float, default=0.0, metavar="SECONDS", help="look this long before sleeping"
@@ -48,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A console script has its own folder here, a user's drivers lie in theirs.
     sys.path.insert(0, "")
     try:
-        with Guest.attach(options.partition, runtime_dir=options.runtime_dir) as guest:
+        with Guest.attach(
+            options.partition,
+            runtime_dir=options.runtime_dir,
+            versions=options.versions,
+            minimum_version=options.minimum_version,
+        ) as guest:
             signal.signal(signal.SIGTERM, lambda *_: guest.stop())
             for name in options.drivers:
                 guest.register(drivers.make(drivers.parse_name(name)))

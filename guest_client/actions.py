@@ -15,9 +15,16 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """A channel exists now; find it a driver."""
+    """A channel exists now; find it a driver.
+
+    `primary`: relid of the channel that it is a subchannel of, 0 for a device; `vp`: where its interrupts
+    should go; `answers`: it is what a socket connect of ours asked for, whose `Done` follows.
+    """
 
     offer: messages.Offer
+    primary: int = 0
+    vp: int = 0
+    answers: bool = False
 
 
 class OffersDelivered(msgspec.Struct, frozen=True):
@@ -49,16 +56,46 @@ class Free(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """The channel was rescinded and is at rest: call `Client.release(relid)` when its driver has let go."""
+    """The channel was taken away and is at rest.
+
+    Call `Client.release(relid)` when its driver has let go, unless it is `released` already.
+    """
 
     relid: int
+    released: bool = False
+
+
+class Suspended(msgspec.Struct, frozen=True):
+    """The host was left. The channels with these relids are yet to be `Resumed` or `Missing`; until then a
+    relid means nothing."""
+
+    relids: tuple[int, ...]
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A channel of before the suspension was not offered again: it is gone."""
+
+    was: int
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The channel that was `was` before the suspension is there again, with what the new offer says."""
+
+    was: int
+    offer: messages.Offer
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The operation that was begun with `token` has ended, with `error` if it failed."""
+    """The operation that was begun with `token` has ended, with `error` if it failed.
+
+    `relid`: the channel that a socket connect got, else 0; `answered`: False when nobody answered and we go
+    on all the same (case 172).
+    """
 
     token: Any
     error: Exception | None = None
+    relid: int = 0
+    answered: bool = True
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -68,4 +105,18 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
-Action = Post | Offered | OffersDelivered | Opened | Detach | Watch | Free | Gone | Done | Refused
+Action = (
+    Post
+    | Offered
+    | OffersDelivered
+    | Opened
+    | Detach
+    | Watch
+    | Free
+    | Gone
+    | Suspended
+    | Missing
+    | Resumed
+    | Done
+    | Refused
+)

@@ -14,11 +14,12 @@ from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from guest_client.driver import Driver
-from vmbusd.abi import layout
+from guest_client.monitor import is_monitored
+from vmbusd.abi import layout, messages
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import Blocks, HostSender, Table
+from vmbusd.abi.native import Blocks, HostSender, MonitorTrigger, Table
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Control(Protocol):
     def begin_open(self, channel: "Channel", target_vp: int | None, user_data: bytes) -> "Future[None]": ...
     def begin_close(self, channel: "Channel", reason: str) -> "Future[None]": ...
     def begin_retarget(self, channel: "Channel", vp: int) -> "Future[None]": ...
+    def drop(self, channel: "Channel") -> None: ...
     def is_inside(self, channel: "Channel") -> bool: ...
 
 
@@ -86,7 +88,7 @@ class _Left:
 class Space:
     """What all channels of one attachment share: its mappings, seen through the native core.
 
-    Attributes: `attached`, `table`, `blocks`, `hosts`.
+    Attributes: `attached`, `table`, `blocks`, `hosts`, `monitor`.
     """
 
     def __init__(self, attached: Attached) -> None:
@@ -94,12 +96,14 @@ class Space:
         self.table = Table(attached[Object.TABLE])
         self.blocks = Blocks(attached[Object.GUEST])
         self.hosts = HostEnds(attached)
+        self.monitor = MonitorTrigger(attached[Object.TABLE], attached[Object.RAM])
 
     def close(self) -> None:
         """Let go of every mapping: while one is held, this process counts as attached."""
         self.hosts.close()
         self.table = cast(Table, _Left())
         self.blocks = cast(Blocks, _Left())
+        self.monitor = cast(MonitorTrigger, _Left())
 
     def relid_of(self, flag: int) -> int:
         """The channel whose event flag this is, 0 if it has none now."""
@@ -112,7 +116,9 @@ class Channel:
     """An offered channel.
 
     Attributes: `relid`; `event_flag`; `interface`, `instance`: UUID; `subchannel_index`; `host_link`;
-    `driver`, None if nobody takes it; `user_defined`, the 120 bytes of the offer (control process only);
+    `monitor_id`, layout.NO_MONITOR for none; `driver`, None if nobody takes it; `user_defined`, the 120 bytes
+    of the offer (control process only); `primary`, the device's first channel if this is a subchannel of it,
+    and `subchannels`, those of a primary in the order of their offers (both in the control process only);
     `generation`, of the present or last open, 0 before; `driver_data`, the driver's own, in this process;
     `close_reason`, what `close` was told.
     """
@@ -123,22 +129,27 @@ class Channel:
         relid: int,
         *,
         driver: Driver | None = None,
-        user_defined: bytes = b"",
+        offer: messages.Offer | None = None,
         control: Control | None = None,
     ) -> None:
-        record = space.table.record(relid)
         self.relid = relid
-        self.event_flag: int = record["event_flag"]
+        self.event_flag = 0
+        self.host_link = 0
+        self.monitor_id = layout.NO_MONITOR
+        self.driver = driver
+        self.primary: Channel | None = None
+        self.subchannels: list[Channel] = []
+        self._space = space
+        record = self.read_record()
         self.interface = UUID(bytes_le=record["interface_id"])
         self.instance = UUID(bytes_le=record["instance_id"])
         self.subchannel_index: int = record["subchannel_index"]
-        self.host_link: int = record["host_link"]
-        self.driver = driver
-        self.user_defined = user_defined
+        self.user_defined = b""
+        if offer is not None:
+            self.read_offer(offer)
         self.generation = 0
         self.driver_data: Any = None
         self.close_reason = ""
-        self._space = space
         self._control = control
         self._pages: list[int] = []
         self._views: dict[int, memoryview] = {}
@@ -193,7 +204,11 @@ class Channel:
         return view
 
     def signal(self) -> bool:
-        """Signal the host: True if its flag went from 0 to 1."""
+        """Signal the host: True if its flag, or the channel's monitor bit, went from 0 to 1."""
+        if is_monitored(self.monitor_id, self.driver):
+            first = self._space.monitor.trigger(self.monitor_id)
+            if first is not None:
+                return first
         return self._space.hosts.signal(self.host_link, self.event_flag)
 
     # -- control process only ------------------------------------------------------------------------------
@@ -212,10 +227,11 @@ class Channel:
         return self._controlled().begin_open(self, target_vp, user_data)
 
     def close(self, reason: str = "", timeout: float | None = OPEN_TIMEOUT) -> None:
-        """Close and wait until no callback runs and the ring memory is back.
+        """Close and wait until no callback runs and the ring memory is back; subchannels are closed first.
 
         From a callback of this very channel it cannot wait: then it returns at once, and the rest follows the
-        end of the callback. Raises UsageError for a channel that is not open.
+        end of the callback. Raises UsageError for a channel that is not open, and for a subchannel, which is
+        closed with its primary.
         """
         control = self._controlled()
         closed = control.begin_close(self, reason)
@@ -227,8 +243,17 @@ class Channel:
         return self._controlled().begin_close(self, reason)
 
     def retarget(self, vp: int, timeout: float | None = OPEN_TIMEOUT) -> None:
-        """Move this channel's interrupts to `vp`; after it no event reaches the old VP."""
+        """Move this channel's interrupts to `vp`; after it no event reaches the old VP.
+
+        From 4.1 to 5.2 nobody answers: then it returns when the host was asked. Below that it raises
+        UsageError.
+        """
         self._controlled().begin_retarget(self, vp).result(timeout)
+
+    def drop(self) -> None:
+        """Let go of this channel for good, without waiting: it is closed if it is open, cannot be opened any
+        more, and its relid is released as soon as the host takes it back."""
+        self._controlled().drop(self)
 
     def _controlled(self) -> Control:
         if self._control is None:
@@ -236,6 +261,22 @@ class Channel:
         return self._control
 
     # -- for the library -----------------------------------------------------------------------------------
+
+    def read_record(self) -> dict[str, Any]:
+        """Learn from the record where signals go. It is filled before the offer, or at the open when the
+        guest chooses event flags."""
+        record = self._space.table.record(self.relid)
+        self.event_flag, self.host_link = record["event_flag"], record["host_link"]
+        self.monitor_id = record["monitor_id"]
+        return record
+
+    def read_offer(self, offer: messages.Offer) -> None:
+        """Be what an offer says, which may name another relid than before."""
+        self.relid = self.event_flag = offer.child_relid
+        self.interface, self.instance = offer.if_type, offer.if_instance
+        self.subchannel_index, self.user_defined = offer.sub_channel_index, offer.user_defined
+        record = self._space.table.record(self.relid)
+        self.host_link, self.monitor_id = record["host_link"], record["monitor_id"]
 
     def locate_ring(self) -> None:
         """Read from the channel's block where the ring lies."""

@@ -1,91 +1,27 @@
-"""The control process's connection: carries out what `client` decides, on memory, table, blocks and link.
+"""The control process's connection: what a guest and its channels ask of it, each call a future.
 
-One lock orders everything: whoever holds it may call the client and posts what comes of it, so the daemon
-sees messages in the order of the decisions. Futures that others wait for are completed without the lock.
-Nothing here waits: closing channels are looked at by the link's thread, between packets (docs/signal-protocol
-section 6).
+How it is carried out stands in `machine`.
 """
 
-import itertools
-import logging
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from copy import copy
-from typing import Any, Final, Protocol
+from typing import Any
+from uuid import UUID
 
-from guest_client import actions
+from guest_client import versions
 from guest_client.actions import Action
-from guest_client.channel import Channel, Space, log_failure
-from guest_client.client import Client
-from guest_client.driver import Driver
-from guest_client.link import SLICE, LinkThread
-from guest_client.memory import PageAllocator, reserve_in
-from guest_client.operations import Phase
+from guest_client.calls import Call, begun, finished
+from guest_client.channel import Channel
+from guest_client.machine import Machine
+from guest_client.phases import Phase
 from vmbusd.abi import layout, link
-from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError
-from vmbusd.abi.link import Object
-from vmbusd.abi.native import Registry
-
-log = logging.getLogger(__name__)
-
-FIRST_LOOK: Final = 0.001
-LAST_LOOK: Final = 0.010
-"""Seconds between looks at the claims of closing channels: short at first, as callbacks are."""
-FEATURE_BITS: Final = (64, b"\x01\0\0\0")
-"""Offset in a ring's control page, and what we write there: this side honours pending_send_sz."""
-
-Call = Future[None]
+from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
 
 
-class Listener(Protocol):
-    """Who hears of offers and of the end, in the link's thread: it must not block."""
-
-    def offered(self, channel: Channel) -> None: ...
-    def offers_delivered(self) -> None: ...
-    def gone(self, channel: Channel) -> None: ...
-    def ended(self, reason: VmbusError) -> None: ...
-
-
-class Connection:
-    """One guest's control link.
-
-    Attributes: `space`; `memory`; `registry`, what VPs in this process call; `channels`, relid -> Channel;
-    `lost`, why the link ended, None while it has not.
-    """
-
-    def __init__(self, attached: Attached, listener: Listener, drivers: dict[Any, Driver]) -> None:
-        self.attached = attached
-        self.space = Space(attached)
-        self.memory = PageAllocator(
-            attached.welcome.ram_size // layout.PAGE, reserve_in(attached[Object.RAM])
-        )
-        self.registry = Registry(self._missing, log_failure)
-        self.channels: dict[int, Channel] = {}
-        self.lost: VmbusError | None = None
-        self.vp_threads: dict[int, int] = {}
-        """Thread identity -> VP, of the VPs in this process."""
-        self._client = Client()
-        self._listener = listener
-        self._drivers = drivers
-        self._targets: Iterator[int] = itertools.cycle(range(attached.welcome.vps))
-        self._lock = threading.RLock()
-        self._rings: dict[int, int] = {}
-        self._attached_callbacks: set[int] = set()
-        self._watched: set[int] = set()
-        self._look = FIRST_LOOK
-        self._refused: Counter[str] = Counter()
-        self._link = LinkThread(
-            attached,
-            name="guest-control",
-            packet=self._on_packet,
-            ended=self._on_ended,
-            hosts=self.space.hosts,
-            idle=self._idle,
-        )
-        self._link.start()
+class Connection(Machine):
+    """One guest's control link. Attributes as `Machine`."""
 
     # -- the connection ------------------------------------------------------------------------------------
 
@@ -95,19 +31,76 @@ class Connection:
 
     def request_offers(self, vps: int) -> None:
         """Ask for the offers; channels are spread over VPs 0 .. `vps` - 1."""
-        self._targets = itertools.cycle(range(vps))
+        slow = [driver.interface for driver in self._drivers.values() if driver.slow]
+        self._client.spread_over(vps, slow)
         self._perform(self._client.request_offers)
 
     def unload(self) -> Call:
-        """End the connection: when the future is done no callback runs and the host has closed everything."""
+        """End the connection: when the future is done no callback runs and the host has closed everything.
+
+        Below 3.0 the host is not told, so that only closing every channel first makes that true.
+        """
         return self._begin(self._client.unload)
+
+    @property
+    def everything(self) -> list[Channel]:
+        """Every channel, also those of a suspended guest."""
+        with self._lock:
+            return [*self.channels.values(), *(channel for channel, _ in self._asleep.values())]
+
+    @property
+    def tells_of_its_end(self) -> bool:
+        """Whether the host is told by `unload`."""
+        return self._client.version >= versions.HAS_UNLOAD
+
+    def crash(self) -> Call:
+        """As `unload`, from any state and at most for CRASH_WAIT; the result is whether the host answered."""
+        return self._begin(self._client.unload, crash=True)
+
+    def close_devices(self) -> list[Call]:
+        """Begin to close every device that is open, and its subchannels with it."""
+        busy = (Phase.OPEN, Phase.DRAINING)
+        with self._lock:
+            entries = self._client.channels.items()
+            found = [relid for relid, entry in entries if not entry.primary and entry.phase in busy]
+        calls = []
+        for relid in found:
+            # One that another thread closes at this moment is closed all the same.
+            with contextlib.suppress(UsageError):
+                calls.append(self._begin(self._client.close, relid))
+        return calls
+
+    def suspend(self) -> Call:
+        """Close everything and leave the host, to come back by `resume`."""
+        with self._lock:
+            entries = self._client.channels.items()
+            self._open_before = {relid for relid, entry in entries if entry.phase is Phase.OPEN}
+        return self._begin(self._client.suspend)
+
+    def resume(self) -> Call:
+        """Come back: done when the devices are there again, or were waited for."""
+        return self._begin(self._client.resume)
+
+    def pause(self) -> Call:
+        """Have the host send nothing until `unpause` (6.0)."""
+        return self._begin(self._client.pause)
+
+    def unpause(self) -> None:
+        """End a pause."""
+        self._perform(self._client.unpause)
+
+    def connect_socket(self, endpoint: UUID, service: UUID, silo: UUID | None) -> Call:
+        """Connect to a service of the host; the result is the channel, which is yet to be opened."""
+        return self._begin(self._client.connect_socket, endpoint, service, silo=silo)
 
     def release(self, channel: Channel) -> None:
         """The driver of a rescinded channel has let go."""
-        with self._lock:
-            if self.channels.get(channel.relid) is channel:
-                del self.channels[channel.relid]
-                self._perform(self._client.release, channel.relid)
+        self._perform(self._release, channel)
+
+    def give_up(self, channel: Channel) -> None:
+        """No device can be made of this channel: its relid is given back, now or once it is rescinded (case
+        051)."""
+        self._perform(self._give_up, channel)
 
     def close(self) -> None:
         """End the link. Channels that are open are closed by the daemon."""
@@ -122,49 +115,41 @@ class Connection:
         """See `Channel.open`."""
         if channel.driver is None:
             raise UsageError(f"{channel!r} has no driver that says how large its rings are")
-        vp = next(self._targets) if target_vp is None else target_vp
-        if vp != layout.NO_TARGET:
-            self._check_vp(vp)
+        if target_vp is not None and target_vp != layout.NO_TARGET:
+            self._check_vp(target_vp)
         upstream, downstream = channel.driver.ring_pages
         count = upstream + downstream
-        first = self.memory.allocate(count)
-        call = _call()
-        try:
-            for page in range(first, first + count):
-                with self.attached.page(page) as view:
-                    view[:] = bytes(layout.PAGE)
-            offset, bits = FEATURE_BITS
-            for header in (first, first + upstream):
-                with self.attached.page(header) as view:
-                    view[offset : offset + len(bits)] = bits
-            with self._lock:
-                self._known(channel)
+        first = self._rings.make(upstream, downstream)
+        call = begun()
+        with self._lock:
+            try:
+                entry = self._known(channel)
+                chosen = entry.vp if entry.vp != layout.NO_TARGET else 0
                 happened = self._client.open(
                     channel.relid,
                     call,
                     pfns=range(first, first + count),
                     downstream=upstream,
-                    target_vp=vp,
+                    target_vp=chosen if target_vp is None else target_vp,
                     user_data=user_data,
                 )
-                handle = self._client.channels[channel.relid].gpadl
-                self.space.blocks.set_ring(channel.event_flag, first, count, upstream, handle)
-                self._rings[channel.relid] = first
-                channel.close_reason = ""
-                channel.locate_ring()
-                self._attached_callbacks.add(channel.relid)
-                self._carry_out(happened)
-        except BaseException:
-            if self._rings.get(channel.relid) != first:
-                self.memory.free(first)
-            raise
+            except BaseException:
+                self._rings.memory.free(first)
+                raise
+            self._rings.give(channel.relid, first)
+            channel.event_flag = entry.event_flag or channel.relid
+            self.space.blocks.set_ring(channel.event_flag, first, count, upstream, entry.gpadl)
+            channel.close_reason = ""
+            channel.locate_ring()
+            self._attached_callbacks.add(channel.relid)
+            self._carry_out(happened)
         return call
 
     def begin_close(self, channel: Channel, reason: str) -> Call:
         """See `Channel.close`."""
         with self._lock:
             if self.channels.get(channel.relid) is not channel:
-                return _finished()
+                return finished()
             call = self._begin(self._client.close, channel.relid)
             channel.close_reason = channel.close_reason or reason
         return call
@@ -175,10 +160,12 @@ class Connection:
         if channel.driver is not None and channel.driver.pinned:
             raise UsageError(f"{channel!r}: its driver is pinned, it cannot be moved")
         with self._lock:
-            entry = self._known(channel)
-            if entry.phase is Phase.OPEN and not entry.retargets and channel.target_vp == vp:
-                return _finished()
-            return self._begin(self._client.retarget, channel.relid, vp)
+            self._known(channel)
+            return self._begin(self._client.retarget, channel.relid, vp, now=channel.target_vp)
+
+    def drop(self, channel: Channel) -> None:
+        """See `Channel.drop`."""
+        self._perform(self._drop, channel)
 
     def is_inside(self, channel: Channel) -> bool:
         """Whether the calling thread is running a callback of this very channel."""
@@ -199,11 +186,12 @@ class Connection:
             return {
                 "resumed": self._link.statistics()["resumed"],
                 "state": str(self._client.state),
-                "version": f"{self._client.version >> 16}.{self._client.version & 0xFFFF}",
+                "version": versions.text(self._client.version),
+                "features": self._client.features,
                 "channels": dict(phases),
                 "refused": dict(self._refused),
                 "link": self._link.statistics(),
-                "memory": self.memory.statistics(),
+                "memory": self._rings.memory.statistics(),
                 "hosts": self.space.hosts.statistics(),
             }
 
@@ -222,128 +210,25 @@ class Connection:
             raise ChannelGone(f"relid {channel.relid} is gone")
         return entry
 
-    def _begin(self, operation: Callable[..., list[Action]], *arguments: Any) -> Call:
-        call = _call()
-        self._perform(operation, *arguments, call)
-        return call
+    def _is_current(self, channel: Channel) -> bool:
+        return self.lost is None and self.channels.get(channel.relid) is channel
 
-    def _perform(self, operation: Callable[..., list[Action]], *arguments: Any) -> None:
-        with self._lock:
-            done = self._carry_out(operation(*arguments))
-        for action in done:
-            if action.error is None:
-                action.token.set_result(None)
-            else:
-                action.token.set_exception(action.error)
+    def _release(self, channel: Channel) -> list[Action]:
+        if not self._is_current(channel):
+            return []
+        happened = self._client.release(channel.relid)
+        self._forget(channel.relid)
+        return happened
 
-    def _carry_out(self, happened: list[Action]) -> list[actions.Done]:
-        """Do everything but completing futures, which is left to be done without the lock."""
-        done = []
-        for action in happened:
-            if isinstance(action, actions.Post):
-                self._link.post(link.encode_message(action.data, where=action.connection))
-            elif isinstance(action, actions.Done):
-                done.append(action)
-            else:
-                _CARRY_OUT[type(action)](self, action)
-        return done
+    def _drop(self, channel: Channel) -> list[Action]:
+        if not self._is_current(channel):
+            return []
+        happened = self._client.drop(channel.relid)
+        if channel.relid not in self._client.channels:
+            self._forget(channel.relid)
+        return happened
 
-    def _offered(self, action: actions.Offered) -> None:
-        offer = action.offer
-        channel = Channel(
-            self.space,
-            offer.child_relid,
-            driver=self._drivers.get(offer.if_type),
-            user_defined=offer.user_defined,
-            control=self,
-        )
-        self.channels[channel.relid] = channel
-        self._listener.offered(channel)
-
-    def _opened(self, action: actions.Opened) -> None:
-        channel = self.channels[action.relid]
-        channel.generation = layout.slot_generation(self.space.table.slot(channel.event_flag))
-
-    def _detach(self, action: actions.Detach) -> None:
-        self._attached_callbacks.discard(action.relid)
-        channel = self.channels[action.relid]
-        if channel.generation:
-            self.registry.unbind(channel.event_flag, channel.generation)
-
-    def _watch(self, action: actions.Watch) -> None:
-        self._watched.add(action.relid)
-        self._look = FIRST_LOOK
-        self._link.wake()
-
-    def _free(self, action: actions.Free) -> None:
-        self.channels[action.relid].drop_ring()
-        self.memory.free(self._rings.pop(action.relid))
-
-    def _gone(self, action: actions.Gone) -> None:
-        self._listener.gone(self.channels[action.relid])
-
-    def _delivered(self, _action: actions.OffersDelivered) -> None:
-        self._listener.offers_delivered()
-
-    def _refuse(self, action: actions.Refused) -> None:
-        self._refused[action.kind] += 1
-        if self._refused[action.kind] == 1:
-            log.warning("ignored a message of the daemon: %s (further ones are counted)", action.reason)
-
-    def _missing(self, flag: int, generation: int) -> None:
-        """First interrupt of an open on a VP of this process. It may come before OPEN_RESULT does."""
-        channel = self.channels.get(self.space.relid_of(flag))
-        if channel is None or channel.driver is None or channel.relid not in self._attached_callbacks:
-            return
-        channel.generation = generation
-        self.registry.bind(flag, generation, channel.driver.on_interrupt, channel)
-        channel.driver.on_interrupt(channel)
-
-    # -- the link's thread ---------------------------------------------------------------------------------
-
-    def _on_packet(self, header: link.Header, packet: bytes) -> None:
-        if header.kind == link.Kind.MESSAGE:
-            self._perform(self._client.receive, packet[link.HEADER.size :])
-
-    def _on_ended(self, reason: VmbusError) -> None:
-        self.lost = reason
-        self._watched.clear()
-        self._perform(self._client.lost, reason)
-        self._listener.ended(reason)
-
-    def _idle(self) -> float:
-        """Look at the closing channels: slot closed first, then the claim free."""
-        for relid in list(self._watched):
-            flag = self.channels[relid].event_flag
-            if not self.space.table.slot(flag) & layout.SLOT_OPEN and self.space.blocks.is_free(flag):
-                self._watched.discard(relid)
-                self._perform(self._client.quiet, relid)
-        if not self._watched:
-            return SLICE
-        self._look, look = min(2 * self._look, LAST_LOOK), self._look
-        return look
-
-
-_CARRY_OUT: Final[dict[type[Any], Callable[[Connection, Any], None]]] = {
-    actions.Offered: Connection._offered,
-    actions.OffersDelivered: Connection._delivered,
-    actions.Opened: Connection._opened,
-    actions.Detach: Connection._detach,
-    actions.Watch: Connection._watch,
-    actions.Free: Connection._free,
-    actions.Gone: Connection._gone,
-    actions.Refused: Connection._refuse,
-}
-
-
-def _call() -> Call:
-    call: Call = Future()
-    # Nobody can take an operation back, so its future cannot be cancelled.
-    call.set_running_or_notify_cancel()
-    return call
-
-
-def _finished() -> Call:
-    call = _call()
-    call.set_result(None)
-    return call
+    def _give_up(self, channel: Channel) -> list[Action]:
+        entry = self._client.channels.get(channel.relid)
+        unused = entry is not None and entry.phase is Phase.OFFERED
+        return self._release(channel) if unused else self._drop(channel)

@@ -27,6 +27,10 @@ class Driver:
     """The interface (class) GUID of the offers this driver takes."""
     pinned: bool = False
     """Its channels keep state in the process: they are never moved to another VP, and closed if it dies."""
+    slow: bool = False
+    """Its channels are few and quiet: they all stay on VP 0 unless they are told otherwise (case 120)."""
+    low_latency: bool = False
+    """Signal the host at once, also where the offer has a monitor bit that the host would find by itself."""
     ring_pages: tuple[int, int] = (2, 2)
     """Pages of the guest-to-host and of the host-to-guest ring, the control page of each included."""
 
@@ -36,8 +40,17 @@ class Driver:
     def probe(self, channel: "Channel") -> "Future[None] | None":
         """A channel was offered; runs in the control process, one probe at a time. Opens it by default.
 
-        May return a `Future` (as `begin_open` does), then the next probe need not wait for it.
+        May return a `Future` (as `begin_open` does), then the next probe need not wait for it. If it raises,
+        there is no device: the channel is given back to the host (case 051).
         """
+        return channel.begin_open()
+
+    def on_subchannel(self, channel: "Channel", subchannel: "Channel") -> "Future[None] | None":
+        """A subchannel of `channel` was offered, which has been added to `channel.subchannels`; where and as
+        `probe`. Does nothing by default: a driver opens those that it asked for (case 116)."""
+
+    def resumed(self, channel: "Channel") -> "Future[None] | None":
+        """A channel that was open before a suspension is there again; where and as `probe`. Opens it."""
         return channel.begin_open()
 
     def on_interrupt(self, channel: "Channel") -> None:

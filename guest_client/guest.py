@@ -4,9 +4,8 @@
         guest.register(EchoDriver())
         guest.run(vps=4)
 
-The thread that calls `run` only waits, so that Ctrl-C works. Probes and removals run one at a time in a
-thread of their own, never in the link's: a probe may wait for an answer, and a rescind must get past it (case
-135).
+The thread that calls `run` only waits, so that Ctrl-C works; probes and removals run in a thread of their own
+(`probing`).
 The death of the daemon ends nothing: open channels go on, only what needs it raises LinkLost.
 An orderly end is UNLOAD first, so that no callback begins any more, then the workers, then `removed`.
 """
@@ -16,19 +15,19 @@ import contextlib
 import logging
 import os
 import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from guest_client.channel import OPEN_TIMEOUT, Channel
+from guest_client.channel import Channel
 from guest_client.connection import Connection
 from guest_client.driver import Driver, checked, name_of
 from guest_client.players import Players, ProcessPlayers, ThreadPlayers
+from guest_client.probing import Probing
+from guest_client.session import Session
+from guest_client.versions import options
 from guest_client.worker import Service, check_cpus
 from vmbusd.abi import paths
 from vmbusd.abi.attach import attach
@@ -41,14 +40,10 @@ log = logging.getLogger(__name__)
 CONTACT_TIMEOUT: Final = 10.0
 UNLOAD_TIMEOUT: Final = 10.0
 """Seconds until we leave without the host's answer: a device or a callback hangs."""
-PROBE_WINDOW: Final = 64
-"""Opens under way at a time; the daemon and a host take that many without a queue growing anywhere."""
-
-Outcome = Exception | None
 Workers = Literal["thread", "process"]
 
 
-class Guest:
+class Guest(Session):
     """One guest of one partition. Runs once. A context manager; leaving it ends everything."""
 
     def __init__(
@@ -59,11 +54,7 @@ class Guest:
         self._drivers: dict[UUID, Driver] = {}
         self._ending: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._error: VmbusError | None = None
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._worker_thread = threading.Thread(target=self._do_work, name="guest-probe", daemon=True)
-        self._window = threading.BoundedSemaphore(PROBE_WINDOW)
-        self._probed = threading.Condition()
-        self._probing = 0
+        self._probing = Probing(lambda channel: self._connection.give_up(channel))
         self._delivered = False
         self._players: Players | None = None
         self._started = False
@@ -74,15 +65,31 @@ class Guest:
         self._vpwork: VpWork | None = VpWork(self._connection.attached[Object.VPWORK], welcome.vps)
 
     @classmethod
-    def attach(cls, partition: str, *, runtime_dir: str | os.PathLike[str] | None = None) -> "Guest":
+    def attach(
+        cls,
+        partition: str,
+        *,
+        runtime_dir: str | os.PathLike[str] | None = None,
+        versions: Iterable[str | int] | None = None,
+        minimum_version: str | int | None = None,
+        interfaces: Iterable[UUID] | None = None,
+        features: int = 0,
+        client_id: UUID | None = None,
+    ) -> "Guest":
         """Attach to the daemon of `runtime_dir` as the guest of `partition`, and negotiate a version.
 
-        Raises UsageError, ResourceError without a daemon, RefusedError with the daemon's reason.
+        `versions` are asked newest first, those of Linux by default ("5.3", ... "2.4"); `minimum_version` is
+        the oldest to put up with; `interfaces` are the only ones whose offers are taken, all by default;
+        `features` (messages.Feature) and `client_id` are asked at 6.0. Raises UsageError, ResourceError
+        without a daemon, RefusedError with the daemon's reason or without a common version.
         """
+        wanted = options(versions, minimum_version, interfaces, features, client_id)
         attached = attach(Role.GUEST_CONTROL, partition, runtime_dir=runtime_dir, resumable=True)
         directory = paths.runtime_dir(runtime_dir)
         try:
-            guest = cls(lambda guest: Connection(attached, guest, guest._drivers), partition, directory)
+            guest = cls(
+                lambda guest: Connection(attached, guest, guest._drivers, wanted), partition, directory
+            )
         except BaseException:
             attached.close()
             raise
@@ -176,7 +183,7 @@ class Guest:
             names = [name_of(driver) for driver in self._drivers.values()]
             self._players = ProcessPlayers(service, self._connection, count, pinning, self._fail, names)
         self._started = True
-        self._worker_thread.start()
+        self._probing.start()
         self._players.start()
         self._connection.request_offers(count)
 
@@ -190,11 +197,11 @@ class Guest:
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until the first list of offers is probed and every open begun by a probe has ended."""
-        with self._probed:
-            return self._probed.wait_for(self._is_ready, timeout)
+        with self._probing.changed:
+            return self._probing.changed.wait_for(self._is_ready, timeout)
 
     def _is_ready(self) -> bool:
-        return (self._delivered and not self._probing) or self._connection.lost is not None
+        return (self._delivered and not self._probing.under_way) or self._connection.lost is not None
 
     def stop(self) -> None:
         """Let `run` return. From any thread, callback or signal handler."""
@@ -205,17 +212,36 @@ class Guest:
         if not self._started or self._players is None:
             return
         players, self._players = self._players, None
-        self._work.put(None)
+        self._probing.stop()
         try:
             with contextlib.suppress(VmbusError):
+                if not self._connection.tells_of_its_end:
+                    for closing in self._connection.close_devices():
+                        closing.result(UNLOAD_TIMEOUT)
                 self._connection.unload().result(UNLOAD_TIMEOUT)
         except TimeoutError:
             log.warning("%s: a host or a callback did not let go in %g s", self.partition, UNLOAD_TIMEOUT)
         finally:
             players.stop()
-        self._worker_thread.join(OPEN_TIMEOUT)
-        for channel in self.channels:
+        self._probing.join()
+        for channel in self._connection.everything:
             self._removed(channel)
+
+    def crash(self) -> bool:
+        """Leave as a crashing kernel does: no driver is asked, no callback waited for, only the host is told
+        and given 100 s to let go (case 172). Returns whether it answered. The guest is over then.
+        """
+        players, self._players = self._players, None
+        if players is not None:
+            self._probing.stop()
+        answered = bool(self._connection.crash().result())
+        if not answered:
+            log.error("%s: going on although the host did not let go", self.partition)
+        if players is not None:
+            players.stop()
+        self.stop()
+        self.close()
+        return answered
 
     def close(self) -> None:
         """End everything and leave the daemon. May be called again."""
@@ -226,28 +252,7 @@ class Guest:
             self._vpwork = None
             self._connection.close()
 
-    # -- channels ------------------------------------------------------------------------------------------
-
-    @property
-    def channels(self) -> list[Channel]:
-        """The channels that are offered now, by relid."""
-        return [channel for _, channel in sorted(self._connection.channels.copy().items())]
-
-    def open_many(self, channels: Iterable[Channel], window: int = PROBE_WINDOW) -> list[Outcome]:
-        """Open channels, at most `window` at a time under way. Returns None or the error of each."""
-        return list(_pipelined((channel.begin_open for channel in channels), window))
-
-    def retarget(self, channel: Channel, vp: int, timeout: float | None = OPEN_TIMEOUT) -> None:
-        """Move a channel's interrupts to `vp`; after it no event reaches the old VP."""
-        channel.retarget(vp, timeout)
-
-    def retarget_many(self, pairs: Iterable[tuple[Channel, int]], window: int = 64) -> list[Outcome]:
-        """Move many channels, at most `window` at a time under way. Returns None or the error of each."""
-        moves = (
-            lambda channel=channel, vp=vp: self._connection.begin_retarget(channel, vp)
-            for channel, vp in pairs
-        )
-        return list(_pipelined(moves, window))
+    # -- what it knows --------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
         """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them.
@@ -266,22 +271,32 @@ class Guest:
 
     # -- what the connection tells (connection.Listener) ---------------------------------------------------
 
-    def offered(self, channel: Channel) -> None:
-        if channel.driver is not None:
-            self._count_probe(1)
-            self._work.put(lambda: self._probe(channel))
+    def offered(self, channel: Channel, *, answers: bool) -> None:
+        driver, primary = channel.driver, channel.primary
+        if driver is None or answers:
+            return
+        if primary is not None:
+            self._probing.probe(channel, lambda: driver.on_subchannel(primary, channel), "on_subchannel")
+        else:
+            self._probing.probe(channel, lambda: driver.probe(channel))
 
     def offers_delivered(self) -> None:
-        with self._probed:
+        with self._probing.changed:
             self._delivered = True
-            self._probed.notify_all()
+            self._probing.changed.notify_all()
 
-    def gone(self, channel: Channel) -> None:
+    def gone(self, channel: Channel, *, released: bool) -> None:
         def remove() -> None:
             self._removed(channel)
-            self._connection.release(channel)
+            if not released:
+                self._connection.release(channel)
 
-        self._work.put(remove)
+        self._probing.do(remove)
+
+    def resumed(self, channel: Channel, *, was_open: bool) -> None:
+        driver = channel.driver
+        if driver is not None and was_open:
+            self._probing.probe(channel, lambda: driver.resumed(channel), "resumed")
 
     def ended(self, reason: VmbusError) -> None:
         if not isinstance(reason, LinkLost):
@@ -289,41 +304,10 @@ class Guest:
             return
         # As text: an error in a kept log record would keep its frames, and by them our mappings.
         log.warning("%s: %s; open channels go on without it", self.partition, str(reason))
-        with self._probed:
-            self._probed.notify_all()
+        with self._probing.changed:
+            self._probing.changed.notify_all()
 
-    # -- the thread of probes ------------------------------------------------------------------------------
-
-    def _do_work(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-    def _probe(self, channel: Channel) -> None:
-        """Never more than a window of opens under way; a host that does not answer holds it up a while."""
-        assert channel.driver is not None
-        held = self._window.acquire(timeout=OPEN_TIMEOUT)
-        opening: Future[None] | None = None
-        try:
-            opening = channel.driver.probe(channel)
-        except Exception:
-            log.exception("%r: its driver's probe failed", channel)
-        if opening is None:
-            self._probe_ended(channel, held, None)
-        else:
-            opening.add_done_callback(lambda done: self._probe_ended(channel, held, done.exception()))
-
-    def _probe_ended(self, channel: Channel, held: bool, error: BaseException | None) -> None:
-        if error is not None:
-            log.warning("%r: cannot be opened: %s", channel, error)
-        if held:
-            self._window.release()
-        self._count_probe(-1)
-
-    def _count_probe(self, change: int) -> None:
-        with self._probed:
-            self._probing += change
-            if not self._probing:
-                self._probed.notify_all()
+    # -- small change --------------------------------------------------------------------------------------
 
     def _removed(self, channel: Channel) -> None:
         if channel.driver is None:
@@ -334,32 +318,7 @@ class Guest:
             log.exception("%r: its driver's removed failed", channel)
 
     def _fail(self, error: VmbusError) -> None:
-        with self._probed:
+        with self._probing.changed:
             self._error = self._error or error
-            self._probed.notify_all()
+            self._probing.changed.notify_all()
         self._ending.put(None)
-
-
-def _pipelined(operations: Iterable[Callable[[], "Future[None]"]], window: int) -> Iterator[Outcome]:
-    """Begin operations in order, wait for the oldest when `window` are under way."""
-    if window < 1:
-        raise UsageError(f"window {window} must be at least 1")
-    under_way: deque[Future[None] | VmbusError] = deque()
-    for operation in operations:
-        if len(under_way) >= window:
-            yield _outcome(under_way.popleft())
-        try:
-            under_way.append(operation())
-        except VmbusError as error:
-            under_way.append(error)
-    yield from map(_outcome, under_way)
-
-
-def _outcome(begun: "Future[None] | VmbusError") -> Outcome:
-    if isinstance(begun, VmbusError):
-        return begun
-    try:
-        begun.result(OPEN_TIMEOUT)
-    except (VmbusError, TimeoutError) as error:
-        return error
-    return None

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Final
 
 from guest_client.channel import HostEnds
+from guest_client.posting import TRIES, Backoff
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import LinkClosed, LinkLost, VmbusError
+from vmbusd.abi.errors import LinkClosed, LinkLost, ResourceError, VmbusError
 from vmbusd.abi.lasting import FAREWELL_TIMEOUT, Lasting
 from vmbusd.abi.link_socket import close_all
 
@@ -36,8 +37,9 @@ class LinkThread:
     `packet` gets each packet that is neither a farewell nor a host link; `ended` is called once, with the
     reason, when the link ends before `close`: last of all, except when the daemon died. Then the rest goes
     on, for signals need no daemon. `idle` runs between packets and returns the seconds until it wants to run
-    again; `watch` maps further descriptors to what is called when they can be read, until it returns False.
-    All are called in the thread; an exception that is not ours ends the link too.
+    again; `unsent` gets a packet of ours that the machine had no buffers for, however often it was tried, and
+    why (case 294); `watch` maps further descriptors to what is called when they can be read, until it returns
+    False. All are called in the thread; an exception that is not ours ends the link too.
     """
 
     def __init__(
@@ -49,14 +51,16 @@ class LinkThread:
         ended: Callable[[VmbusError], None],
         hosts: HostEnds | None = None,
         idle: Callable[[], float] = lambda: SLICE,
+        unsent: Callable[[bytes, VmbusError], None] | None = None,
         watch: dict[int, Callable[[], bool]] | None = None,
     ) -> None:
         self.attached = attached
-        self._link = Lasting(attached, hosts=None if hosts is None else hosts.renew)
+        self._link = Lasting(attached, hosts=None if hosts is None else hosts.renew, tries=Backoff())
         self._packet = packet
         self._ended = ended
         self._hosts = hosts
         self._idle = idle
+        self._unsent = unsent
         self._watch = watch or {}
         self._wake_lock = threading.Lock()
         self._closing = False
@@ -105,6 +109,15 @@ class LinkThread:
             "resumed": self._link.resumed,
         }
 
+    def _tell_given_up(self) -> None:
+        """Tell of the packets that will never be sent."""
+        packets, self._link.given_up = self._link.given_up, []
+        for packet in packets:
+            log.error("%s: no buffers for a packet in %d tries", self._thread.name, TRIES)
+            if self._unsent is not None:
+                reason = f"the machine had no buffers to send with in {TRIES} tries"
+                self._unsent(packet, ResourceError(reason))
+
     def _run(self) -> None:
         try:
             self._serve()
@@ -144,6 +157,8 @@ class LinkThread:
             if any(fd == polled for fd, _ in ready) or link_.due() <= 0:
                 is_over = self._receive()
             link_.flush(idle=not ready and timeout >= SLICE)
+            if self._link.given_up:
+                self._tell_given_up()
 
     def _is_done(self, is_over: bool) -> bool:
         if not self._closing:

@@ -4,7 +4,7 @@ Page 0 is never handed out, so that 0 can mean "no page". A run is reserved firs
 error here and now, not a SIGBUS at the first store. Runs go back to a sorted free list and melt into their
 neighbours; the lowest run that fits is taken, so that a guest which opens and closes for ever stays where it
 was.
-Sources: DESIGN section 2 ("pages handed out are reserved first"), madvise(2).
+Sources: docs/design.md section 2 ("memory is reserved before it is handed out"), madvise(2).
 """
 
 import bisect

@@ -156,7 +156,9 @@ class ProcessPlayers:
             lost.append([channel.event_flag, generation])
             log.warning("%r: its driver is pinned and its process died: it is closed", channel)
             try:
-                channel.begin_close(f"the process of VP {vp}, which held its state, died")
+                (channel.primary or channel).begin_close(
+                    f"the process of VP {vp}, which held its state, died"
+                )
             except (UsageError, LinkClosed) as error:
                 log.info("%r: closed meanwhile: %s", channel, error)
         return {"lost": lost}

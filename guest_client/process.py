@@ -1,8 +1,9 @@
 """A worker process: one VP, started by the control process and ended by it, by its death, or by the daemon.
 
 It knows no offers and no opens: when the first interrupt of an open comes, it reads in the channel's record
-and block what it needs and makes a `Channel`. Events never wait for a control message (docs/signal-protocol
-section 4), and a channel of an older open is never called. Orders and news: see `supervisor`.
+and block what it needs and makes a `Channel`. Events never wait for a control message (docs/
+signal-protocol.md section 4), and a channel of an older open is never called. For orders and news see
+`supervisor`.
 """
 
 import json

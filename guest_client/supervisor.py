@@ -4,7 +4,7 @@ Each process is started by exec and talks with us over one socket pair, its stan
 orders, a JSON object per line, it writes its news. The end of that socket tells a worker that we are gone, so
 that it leaves; a pidfd tells us that it is. A worker that dies is replaced; one that keeps dying fails the
 guest. Workers have process groups of their own: Ctrl-C is ours to handle, they are told to stop.
-Source: DESIGN section 3.
+Source: docs/design.md section 3.
 """
 
 import contextlib

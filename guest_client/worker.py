@@ -4,7 +4,7 @@ A second thread receives on the worker's own link: when the daemon asks the work
 link ends, it stops the first; the death of the daemon stops nobody. Whatever ends `run`, the VP's loop is
 over before Detached is sent, which tells the daemon that nothing of ours touches the VP's words any more and
 that its bits may be handed to another VP.
-Source: DESIGN section 3; docs/signal-protocol section 4 is in the native core.
+Source: docs/design.md section 3; docs/signal-protocol.md section 4 is in the native core.
 """
 
 import logging

@@ -3,7 +3,7 @@
 Knows no thread and no event loop: `read` takes what the socket holds, `serve` carries out what was read, and
 the blocking and the asyncio flavour decide when. Results of our own requests are settled in `read` already,
 so that a callback may wait for one while later requests stay in the inbox. `monitor` is held by whoever runs
-a callback. Source: DESIGN section 4; the acknowledgements are those of section 2.
+a callback. Source: docs/design.md section 4; the acknowledgements are those of section 2.
 """
 
 import logging
@@ -75,7 +75,11 @@ class Core:
         self.monitor = threading.Condition(threading.RLock())
         page, self._bell = attached.host_links[attached.welcome.link]
         self.sender = Sender(
-            attached[Object.TABLE], attached[Object.EVENTS], attached[Object.VPWORK], attached.vp_doorbells
+            attached[Object.TABLE],
+            attached[Object.EVENTS],
+            attached[Object.VPWORK],
+            attached.vp_doorbells,
+            attached[Object.RAM],
         )
         self.waiter = HostWaiter(page, self._bell)
         self._own_flags = EventFlags(page)

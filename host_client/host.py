@@ -72,8 +72,9 @@ class Host(HostView):
         """Offer a channel and wait until the daemon has taken it. Callable from callbacks and any thread.
 
         `instance` is made up when not given. `fields` are those of `device_link.Offer`: subchannel_index,
-        chn_flags, mmio_megabytes, mmio_megabytes_optional, order, user_defined. Raises RefusedError with the
-        daemon's reason, UsageError, LinkClosed.
+        chn_flags, mmio_megabytes, mmio_megabytes_optional, order, user_defined, flags (OfferFlag.MONITORED:
+        the guest may signal by a monitor bit). Raises RefusedError with the daemon's reason, UsageError,
+        LinkClosed.
         """
         offer = self._core.offer(device, instance, fields)
         self._await(offer.result)

@@ -39,6 +39,16 @@ RESTRICTED = {
 # Written in two parts, so that this file does not find itself.
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK|NotImplemented" + r"Error)\b")
 
+# A document by its path, and the numbered sections of it that are cited; comments wrap at spaces and slashes.
+_GAP = r"[\s*#]+"
+CITED = re.compile(
+    rf"([\w./-]*(?:/{_GAP})?[\w-]+\.md)\b(?:{_GAP}sections?{_GAP}(\d+)(?:{_GAP}and{_GAP}(\d+))?)?"
+)
+NO_SUFFIX = re.compile(r"\bdocs/[\w-]+(?![\w./-])")
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)")
+# Names of documents that were never in the tree.
+NEVER_HERE = re.compile(r"\b(DESIGN|spec[ /]\d\d)\b")
+
 
 def python_files(*folders: str) -> list[Path]:
     return sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py*") if is_source(file))
@@ -123,13 +133,20 @@ def docstring_of(file: Path) -> str | None:
 
 
 MODULES = [file for file in python_files(*PACKAGES) if file.suffix == ".py"]
-OURS = [*MODULES, *python_files("tests", "benchmarks", "examples")]
+OURS = [*MODULES, *python_files("tests", "benchmarks", "examples", "tools")]
 EVERYTHING = [
-    *python_files(*PACKAGES, "tests", "benchmarks", "examples"),
+    *python_files(*PACKAGES, "tests", "benchmarks", "examples", "tools"),
     *sorted(file for suffix in ("h", "c", "pxi") for file in ROOT.glob(f"[!.b]*/**/*.{suffix}")),
     ROOT / "dev",
     ROOT / "setup.py",
 ]
+
+DOCUMENTS = sorted(
+    file for file in [*ROOT.glob("*.md"), *ROOT.glob("[!.b]*/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+)
+
+# This file itself has false citations below, to see that they are noticed.
+CITING = [file for file in [*EVERYTHING, *DOCUMENTS] if file != Path(__file__).resolve()]
 
 
 def named(file: Path) -> str:
@@ -150,7 +167,9 @@ def test_no_file_uses_ctypes(file: Path) -> None:
     assert [name for name in names if belongs_to(name, "ctypes")] == []
 
 
-@pytest.mark.parametrize("file", python_files(*PACKAGES, "tests", "benchmarks", "examples"), ids=named)
+@pytest.mark.parametrize(
+    "file", python_files(*PACKAGES, "tests", "benchmarks", "examples", "tools"), ids=named
+)
 def test_a_module_begins_with_its_reason_to_exist(file: Path) -> None:
     """The docstring's first line is a sentence."""
     docstring = docstring_of(file)
@@ -173,6 +192,33 @@ def test_nothing_is_left_unfinished(file: Path) -> None:
     lines = enumerate(file.read_text().splitlines(), 1)
 
     assert [f"{number}: {line.strip()}" for number, line in lines if UNFINISHED.search(line)] == []
+
+
+def false_citations(text: str, folder: Path) -> list[str]:
+    """Citations in a text of `folder` of documents, or of numbered sections, that are not in the tree."""
+    found = [match.group() for pattern in (NEVER_HERE, NO_SUFFIX) for match in pattern.finditer(text)]
+    for path, *sections in CITED.findall(text):
+        name = re.sub(_GAP, "", path)
+        document = next(filter(Path.is_file, (base / name for base in (ROOT, folder, ROOT / "docs"))), None)
+        headings = document.read_text() if document else ""
+        missing = [number for number in sections if number and f"\n## {number}. " not in headings]
+        if document is None or missing:
+            found.append(" ".join([name, *missing]))
+    return found
+
+
+@pytest.mark.parametrize("file", CITING, ids=named)
+def test_what_is_cited_is_in_the_tree(file: Path) -> None:
+    """A document that is named exists, and so does the section of it that is named."""
+    assert false_citations(file.read_text(), file.parent) == []
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=named)
+def test_links_lead_somewhere(file: Path) -> None:
+    """Every relative link of a document is a path of the tree."""
+    links = LINK.findall(file.read_text())
+
+    assert [link for link in links if not (file.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("file", [*OURS, ROOT / "dev", ROOT / "setup.py"], ids=named)
@@ -230,3 +276,20 @@ def test_the_import_rule_notices(module: str, text: str, allowed: bool) -> None:
 def test_the_handler_rule_notices(text: str, hides: bool) -> None:
     """A narrow silence is a decision; a wide one is a hole."""
     assert bool(handlers_that_hide(ast.parse(text))) is hides
+
+
+@pytest.mark.parametrize(
+    ("text", "false"),
+    [
+        ("docs/design.md section 2", []),
+        ("docs/design.md\n * sections 2 and 8: rest", []),
+        ("docs/\nsignal-protocol.md section 6", []),
+        ("docs/design.md section 12", ["docs/design.md 12"]),
+        ("docs/none.md", ["docs/none.md"]),
+        ("docs/signal-protocol section 5", ["docs/signal-protocol"]),
+        ("spec/02 section 5", ["spec/02"]),
+    ],
+)
+def test_the_citation_rule_notices(text: str, false: list[str]) -> None:
+    """Paths, sections, and both where a comment wraps."""
+    assert false_citations(text, ROOT) == false

@@ -8,11 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from guest_client import actions
-from guest_client.client import VERSIONS, Client
+from guest_client.client import Client
 from tests.conformance import compose, match, script
 from tests.conformance.compose import Context
+from tests.conformance.guest_port import Port
+from tests.conformance.guest_view import CONNECTION, STATES, options_of, seen
 from tests.conformance.script import ANYTHING, Failure, Fields, Given, Place, Script, Statement
 from tests.conformance.vocabulary import CHANNEL, Kind
 from vmbusd.abi import wire
@@ -41,16 +44,15 @@ class GuestPlayer:
 
     def __init__(self, played: Script) -> None:
         self._script = played
-        versions = played.options.get("versions")
         self._given = next(
             (s for s in played.statements if isinstance(s, Given) and s.name == "version"), None
         )
-        version = self._given.fields["version"] if self._given else None
+        options = options_of(played, self._given)
         self._context = Context()
-        if isinstance(version, int):
-            self._context.version = version
-            versions = versions or (version,)
-        self._client = Client(versions=versions if isinstance(versions, tuple) else VERSIONS)
+        if self._given is not None:
+            self._context.version, self._context.features = options.versions[0], options.features
+        self._client = Client(options)
+        self._port = Port(self._deliver, self._undelivered)
         self._items: deque[Item] = deque()
         self._refused = 0
         self._connected = False
@@ -82,7 +84,8 @@ class GuestPlayer:
     def _connect(self, given: Given) -> None:
         self._connected = True
         self._do("connect", lambda: self._client.contact("connect"))
-        self._hear(CHANNEL["VERSIONRESPONSE"], {})
+        features = self._context.features
+        self._hear(CHANNEL["VERSIONRESPONSE"], {"supported_features": features} if features else {})
         for offer in self._script.statements[: self._first_real()]:
             if isinstance(offer, Given) and offer.name == "offer":
                 self._hear(CHANNEL["OFFERCHANNEL"], offer.fields)
@@ -144,6 +147,10 @@ class GuestPlayer:
                 self._do("quiet", lambda: self._client.quiet(statement.numbers[0]))
             case script.Happening(name="silence"):
                 pass
+            case script.Happening(name="port_busy" | "port_closed" | "port_refuses" | "port_ready" as name):
+                self._port.mode = name.removeprefix("port_")
+            case script.Advance():
+                self._advance(statement.milliseconds / 1000)
             case _:
                 raise Failure(statement.place, f"`{statement.text}` means nothing on the guest's side")
 
@@ -155,20 +162,34 @@ class GuestPlayer:
     def _call(self, name: str, fields: Fields) -> None:
         relid: Any = fields.get("relid", compose.DEFAULT_RELID)
         vp: Any = fields.get("vp", 0)
+        endpoint: Any = fields.get("endpoint", UUID(int=1))
+        service: Any = fields.get("service", UUID(int=2))
+        silo: Any = fields.get("silo")
+        pages: Any = (fields.get("page1", 0), fields.get("page2", 0))
         client = self._client
         calls: dict[str, Callable[[], list[actions.Action]]] = {
             "connect": lambda: client.contact("connect"),
             "request_offers": client.request_offers,
-            "open": lambda: self._open(relid, vp, fields),
+            "open": lambda: self._open(relid, fields),
             "close": lambda: client.close(relid, "close"),
             "retarget": lambda: client.retarget(relid, vp, "retarget"),
             "release": lambda: client.release(relid),
+            "drop": lambda: client.drop(relid),
             "unload": lambda: client.unload("unload"),
+            "crash": lambda: client.unload("crash", crash=True),
+            "suspend": lambda: client.suspend("suspend"),
+            "resume": lambda: client.unpause() if client.paused else client.resume("resume"),
+            "pause": lambda: client.pause("pause"),
+            "unpause": client.unpause,
+            "modify_connection": lambda: client.modify_connection(pages[0], pages[1], "modify_connection"),
+            "connect_socket": lambda: client.connect_socket(endpoint, service, "connect_socket", silo=silo),
             "lost": lambda: client.lost(LinkLost("the daemon is gone")),
         }
         self._do(name, calls[name])
 
-    def _open(self, relid: int, vp: int, fields: Fields) -> list[actions.Action]:
+    def _open(self, relid: int, fields: Fields) -> list[actions.Action]:
+        entry = self._client.channels.get(relid)
+        vp: Any = fields.get("vp", entry.vp if entry else 0)
         pages: Any = fields.get("pages", compose.RING_PAGES)
         offset: Any = fields.get("offset", compose.RING_SPLIT)
         user: Any = fields.get("user", b"")
@@ -179,24 +200,25 @@ class GuestPlayer:
         client, want = self._client, line.value
         if line.name == "channel":
             entry = client.channels.get(line.number or 0)
-            got: dict[str, object] = (
-                {} if entry is None else {"phase": str(entry.phase), "state": str(entry.phase)}
-            )
+            got = {} if entry is None else seen(entry)
             if entry is None and line.fields.get("state") in ("gone", "unknown"):
                 return
             for name, value in line.fields.items():
-                if got.get(name) != value:
+                alike = name == "state" and entry is not None and value == STATES.get(entry.phase)
+                if str(got.get(name)) != str(value) and not alike:
                     raise Failure(line.place, f"expected {name} {value}, got {got.get(name, 'no channel')}")
             return
         counts: dict[str, object] = {
             "channels": len(client.channels),
             "refused": self._refused,
             "open": sum(entry.phase == "open" for entry in client.channels.values()),
+            "features": client.features,
+            "paused": int(client.paused),
         }
         if line.name in counts:
             if counts[line.name] != want:
                 raise Failure(line.place, f"expected {line.name} {want}, got {line.name} {counts[line.name]}")
-        elif client.state != line.name or want not in (None, client.version):
+        elif client.state != CONNECTION.get(line.name, line.name) or want not in (None, client.version):
             raise Failure(
                 line.place, f"expected {line.text[1:].strip()}, got {client.state} {client.version:#x}"
             )
@@ -215,22 +237,30 @@ class GuestPlayer:
     def _take_in(self, action: actions.Action) -> None:
         match action:
             case actions.Post(connection=connection, data=data):
-                self._items.append(Item("", {}, data, connection))
-            case actions.Offered(offer=offer):
+                self._port.post(connection, data)
+            case actions.Offered(offer=offer, primary=primary, vp=vp):
                 self._tell(
                     "offered",
                     relid=offer.child_relid,
                     interface=offer.if_type,
                     instance=offer.if_instance,
                     subchannel=offer.sub_channel_index,
+                    primary=primary,
+                    vp=vp,
                 )
+            case actions.Resumed(was=was, offer=offer):
+                self._tell("resumed", relid=offer.child_relid, was=was, instance=offer.if_instance)
             case actions.OffersDelivered():
                 self._tell("offers_delivered")
             case actions.Watch(relid=relid):
                 if not self._script.options.get("manual-claims"):
                     self._do("quiet", lambda: self._client.quiet(relid))
-            case actions.Done(token=token, error=None):
-                self._tell("done", op=token)
+            case actions.Missing(was=was):
+                self._tell("missing", relid=was)
+            case actions.Suspended():
+                self._tell("suspended")
+            case actions.Done(token=token, error=None, relid=relid):
+                self._tell("done", op=token, relid=relid)
                 if token == "connect":
                     self._do("request_offers", self._client.request_offers)
             case actions.Done(token=token, error=error):
@@ -240,6 +270,25 @@ class GuestPlayer:
                 self._tell("refused", kind=kind)
             case actions.Opened() | actions.Detach() | actions.Free() | actions.Gone():
                 self._tell(type(action).__name__.lower(), relid=action.relid)
+
+    def _deliver(self, connection: int, data: bytes) -> None:
+        self._items.append(Item("", {}, data, connection))
+
+    def _undelivered(self, data: bytes, error: VmbusError) -> None:
+        self._do("post", lambda: self._client.unposted(data, error))
+
+    def _advance(self, seconds: float) -> None:
+        """Time passes; whatever is due on the way happens when it is due."""
+        until = self._port.now + seconds
+        while True:
+            times = (self._port.next_try(), self._client.next_deadline(), until)
+            now = min(time for time in times if time is not None)
+            if now > until:
+                now = until
+            self._port.advance(now)
+            self._do("tick", lambda now=now: self._client.tick(now))  # type: ignore[misc]
+            if now >= until:
+                return
 
     def _tell(self, name: str, **fields: object) -> None:
         self._items.append(Item(name, fields))

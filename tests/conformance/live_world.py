@@ -23,7 +23,16 @@ from vmbusd.abi.link import Role
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import requests
 
-OPTIONS: Final = {"vps", "pages", "max-version", "cap", "relid-offset", "absolute-order", "trusted"}
+OPTIONS: Final = {
+    "vps",
+    "pages",
+    "max-version",
+    "cap",
+    "relid-offset",
+    "absolute-order",
+    "trusted",
+    "guest-pages",
+}
 """Options that a partition of a daemon has too."""
 HAPPENINGS: Final = {"silence", "guest_gone", "guest_attach", "host_gone", "host_dead", "host_attach"}
 RECONNECTS: Final = {"guest_reconnect": "guest", "host_reconnect": "host"}
@@ -112,6 +121,7 @@ class Daemons:
                 relid_offset=given.get("relid-offset", 0),
                 absolute_order=given.get("absolute-order", False),
                 trusted=given.get("trusted", False),
+                guest_pages=given.get("guest-pages", False),
             )
         )
         try:

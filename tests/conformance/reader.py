@@ -26,6 +26,7 @@ from tests.conformance.words import (
     HAPPENINGS,
     OPTIONS,
     QUESTIONS,
+    SAME_CALLS,
     STATES,
     TOLD,
     VIEW_FIELDS,
@@ -33,7 +34,7 @@ from tests.conformance.words import (
 )
 
 _TEXT: Final = {"op", "kind", "text", "state", "phase"}
-_GUIDS: Final = {"interface", "instance"}
+_GUIDS: Final = {"interface", "instance", "endpoint", "service", "silo"}
 
 
 def read(path: Path) -> Script:
@@ -214,7 +215,8 @@ class Reader:
         if self._script.side != "guest":
             raise Wrong(first.place, f"{first.text} belongs into a script with `side guest`")
         table: dict[str, tuple[str, ...]] = dict(CALLS if into else TOLD)
-        name = rest[0].text.lower()
+        name = rest[0].text.lower().replace("-", "_")
+        name = SAME_CALLS.get(name, name) if into else name
         if name not in table:
             raise Wrong(
                 rest[0].place, f"unknown word {rest[0].text!r} after {first.text}: {', '.join(table)}"

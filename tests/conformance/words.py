@@ -30,6 +30,10 @@ OPTIONS: Final[dict[str, Callable[[str], Value]]] = {
     "monitor-pages": values.numbers,
     "gpa-pinning": _switch,
     "linked-vtls": values.numbers,
+    "minimum-version": values.number,
+    "interfaces": lambda text: frozenset(map(values.guid, text.split(","))),
+    "features": lambda text: values.number(text, 32),
+    "client-id": values.guid,
 }
 """Options of a script and how their value is read; one without a value is switched on."""
 
@@ -51,19 +55,38 @@ CALLS: Final = {
     "close": ("relid",),
     "retarget": ("relid", "vp"),
     "release": ("relid",),
+    "drop": ("relid",),
     "unload": (),
+    "crash": (),
+    "suspend": (),
+    "resume": (),
+    "pause": (),
+    "unpause": (),
+    "modify_connection": ("page1", "page2"),
+    "connect_socket": ("endpoint", "service", "silo"),
     "lost": (),
 }
 """What an application can ask of a guest's client."""
+SAME_CALLS: Final = {
+    "give_up": "release",
+    "disconnect": "unload",
+    "tl_connect": "connect_socket",
+    "socket_connect": "connect_socket",
+    "link_lost": "lost",
+}
+"""Other words for the same."""
 TOLD: Final = {
-    "done": ("op",),
+    "done": ("op", "relid"),
     "error": ("op", "kind", "text"),
-    "offered": ("relid", "interface", "instance", "subchannel"),
+    "offered": ("relid", "interface", "instance", "subchannel", "primary", "vp"),
     "offers_delivered": (),
     "opened": ("relid",),
     "detach": ("relid",),
     "free": ("relid",),
     "gone": ("relid",),
+    "suspended": (),
+    "resumed": ("relid", "was", "instance"),
+    "missing": ("relid",),
     "refused": ("kind",),
 }
 """What a guest's client tells its application."""
@@ -74,6 +97,8 @@ STATES: Final = {
     "disconnecting": "",
     "contacting": "",
     "unloading": "",
+    "suspending": "",
+    "suspended": "",
     "channels": "number",
     "refused": "number",
     "relids": "number",
@@ -98,6 +123,8 @@ VIEW_FIELDS: Final = (
     "interface",
     "instance",
     "phase",
+    "primary",
+    "connection",
 )
 HAPPENINGS: Final = {
     r"guest gone": "guest_gone",
@@ -117,6 +144,10 @@ HAPPENINGS: Final = {
     r"reconnect host(?: (\d+))?": "host_reconnect",
     r"save": "save",
     r"restore": "restore",
+    r"port busy": "port_busy",
+    r"port closed": "port_closed",
+    r"port refuses": "port_refuses",
+    r"port ready": "port_ready",
     r"silence": "silence",
 }
 """Statements that are no messages; the numbers in them are VPs, host links or event flags."""

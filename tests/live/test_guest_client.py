@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from guest_client import Channel, Driver, Guest
+from guest_client import Channel, Driver, Guest, monitor
 from tests.live.daemon import PATIENCE, ROOT, eventually
 from tests.live.guest_drivers import PINNED, CannotBeMade, Counter, Failing, Slow
 from tests.live.guest_support import (
@@ -61,7 +61,7 @@ def test_close_and_reopen_make_a_new_generation(world: World, mode: Mode) -> Non
             channel.close()
 
             assert not channel.is_open
-            assert guest.statistics()["memory"]["used"] == 0
+            assert guest.statistics()["memory"]["used"] == monitor.PAGES
             with pytest.raises(ValueError, match="released"):
                 kept[0] = 1
             with pytest.raises(ChannelGone):
@@ -72,7 +72,7 @@ def test_close_and_reopen_make_a_new_generation(world: World, mode: Mode) -> Non
 
 
 def test_the_rings_are_ready_before_the_host_sees_them(world: World) -> None:
-    """Both rings are zero but for feature bit 0 of their control pages (spec/03 section 2, case 067)."""
+    """Both rings are zero but for feature bit 0 of their control pages (case 067)."""
     (offer,) = world.offer()
     with world.guest(Counter()) as guest:
         (channel,) = begin(guest)
@@ -177,13 +177,13 @@ def test_a_refused_open_can_be_tried_again(world: World) -> None:
         assert not channel.is_open
         with pytest.raises(RefusedError, match="open refused"):
             channel.open()
-        assert guest.statistics()["memory"]["used"] == 0
+        assert guest.statistics()["memory"]["used"] == monitor.PAGES
         channel.open()
         assert channel.is_open
 
 
 def test_a_callback_may_close_its_own_channel(world: World) -> None:
-    """The close returns inside the callback and completes after it (docs/signal-protocol section 6)."""
+    """The close returns inside the callback and completes after it (docs/signal-protocol.md section 6)."""
 
     class Closing(Counter):
         def on_interrupt(self, channel: Channel) -> None:
@@ -197,12 +197,12 @@ def test_a_callback_may_close_its_own_channel(world: World) -> None:
         produce(offer)
         eventually(lambda: guest.statistics()["channels"] == {"offered": 1}, "the close completes")
         assert channel.close_reason == "enough"
-        assert guest.statistics()["memory"]["used"] == 0
+        assert guest.statistics()["memory"]["used"] == monitor.PAGES
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_callback_that_raises_is_called_again(world: World, mode: Mode) -> None:
-    """An exception is counted and logged; the channel goes on (docs/signal-protocol section 4)."""
+    """An exception is counted and logged; the channel goes on (docs/signal-protocol.md section 4)."""
     (offer,) = world.offer()
     with world.guest(Failing()) as guest:
         (channel,) = begin(guest, mode, vps=1)

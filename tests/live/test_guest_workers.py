@@ -5,11 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from guest_client import Guest
+from guest_client import Channel, Guest
+from host_client.channel import Channel as HostChannel
 from tests.live.daemon import PATIENCE, ROOT, daemon, eventually
 from tests.live.guest_drivers import PINNED, Counter, Pinned
 from tests.live.guest_support import (
@@ -21,14 +23,15 @@ from tests.live.guest_support import (
     begin,
     callbacks,
     produce,
+    seen,
 )
-from vmbusd.abi.errors import LinkClosed, LinkLost, UsageError
+from vmbusd.abi.errors import LinkClosed, LinkLost, UsageError, VmbusError
 
 pytestmark = pytest.mark.live
 
 
 def test_a_killed_worker_loses_nothing(world: World) -> None:
-    """SIGKILL of workers in a storm: each VP gets a new one, every channel catches up (DESIGN section 3)."""
+    """SIGKILL of workers in a storm: each VP gets a new one, channels catch up (docs/design.md section 3)."""
     offers = world.offer(16)
     with world.guest(Counter()) as guest:
         begin(guest, "process")
@@ -52,7 +55,7 @@ def _serves_all(guest: Guest) -> bool:
 
 
 def test_pinned_channels_die_with_their_process(world: World) -> None:
-    """A pinned channel is never moved; when its process dies it is closed and says why (DESIGN section 3)."""
+    """A pinned channel is never moved, but closed if its process dies (docs/design.md section 3)."""
     offers = world.host.offer_many([Signaller(PINNED), Signaller(PINNED), Signaller()])
     with world.guest(Pinned(), Counter()) as guest:
         channels = begin(guest, "process")
@@ -78,7 +81,7 @@ def test_pinned_channels_die_with_their_process(world: World) -> None:
 
 
 def test_a_killed_guest_leaves_no_worker(world: World, tmp_path: Path) -> None:
-    """SIGKILL of the control process: its workers leave by themselves (DESIGN section 3)."""
+    """SIGKILL of the control process: its workers leave by themselves (docs/design.md section 3)."""
     world.offer(2)
     script = f"""
 import sys
@@ -111,7 +114,7 @@ def _wait_for_end(pidfd: int) -> None:
 
 
 def test_the_data_path_outlives_the_daemon(world: World) -> None:
-    """SIGKILL of the daemon in a storm: signals go on to the last, only control fails (DESIGN section 1)."""
+    """SIGKILL of the daemon in a storm: signals go on, only control fails (docs/design.md section 1)."""
     offers = world.offer(8)
     with world.guest(Counter()) as guest:
         channels = begin(guest, "process")
@@ -140,3 +143,39 @@ def test_the_daemons_farewell_ends_the_guest(runtime_dir: Path, mode: Mode) -> N
             guest.wait()
         assert not isinstance(caught.value, LinkLost)
         assert running.process.wait(PATIENCE) == 0
+
+
+class OpenedElsewhere(Counter):
+    """Opens its channel in a thread that is not the link's."""
+
+    def probe(self, channel: Channel) -> None:
+        opened: list[BaseException | None] = []
+
+        def opens() -> None:
+            try:
+                channel.open()
+                opened.append(None)
+            except VmbusError as error:
+                opened.append(error)
+
+        thread = threading.Thread(target=opens)
+        thread.start()
+        thread.join()
+        assert opened == [None]
+
+
+class SignalsWhileItOpens(Signaller):
+    """Signals before the guest has heard that its open succeeded."""
+
+    def on_open(self, channel: HostChannel) -> None:
+        super().on_open(channel)
+        channel.memory(1)[:8] = (1).to_bytes(8, "little")
+        channel.signal()
+
+
+def test_an_interrupt_finds_the_slot_before_the_open_is_known(world: World) -> None:
+    """The slot is there before the offer is, whoever opens the channel, so no scan misses it (case 226)."""
+    offers = world.host.offer_many([SignalsWhileItOpens() for _ in range(8)])
+    with world.guest(OpenedElsewhere()) as guest:
+        begin(guest)
+        eventually(lambda: all(seen(offer) == 1 for offer in offers), "every interrupt was delivered")

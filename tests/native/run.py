@@ -75,8 +75,11 @@ def runs() -> Iterator[Run]:
     yield Run("storm", "plain", (SECONDS,))
     for flags in (weak("SET"), weak("CLAIM"), mutant("close_does_not_wait"), mutant("plain_let_go")):
         yield Run("storm", "thread", (SECONDS,), flags)
+    yield Run("pages", "thread", (SECONDS,))
+    yield Run("pages", "plain", (SECONDS,))
+    yield Run("pages", "plain", (SECONDS,), ("-DPAGE_BEFORE_FLAG",))
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm"):
+        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm", "pages"):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
 
 

@@ -4,7 +4,8 @@ A descriptor is checked against what the welcome says, mapped, and closed at onc
 object. Read-only grants are mapped PROT_READ, so a store through them raises in Python instead of reaching
 memory. Every mapping has a `native.Guard`, because a peer with a writable descriptor can truncate the object
 under us. While we are attached we hold an OFD read lock on byte 1 of the table: the kernel drops it with the
-last of our mappings, however we end, and only then may the set be reclaimed. Source: DESIGN sections 2, 4.
+last of our mappings, however we end, and only then may the set be reclaimed. Source: docs/design.md
+sections 2 and 4.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 A ring payload is a pipe header (8), the component header (20) and a body; `dev_ic_bodies` knows the bodies.
 The guest answers in the host's own buffer, whatever it does not write stays: so an answer is the request's
 bytes with some replaced, never a new packet. Linux does not read the pipe header and echoes it.
-Source: spec/04 section 2; Linux 6.1 include/linux/hyperv.h, drivers/hv/channel_mgmt.c
+Source: Linux 6.1 include/linux/hyperv.h, drivers/hv/channel_mgmt.c
 vmbus_prep_negotiate_resp.
 """
 

@@ -2,7 +2,7 @@
 
 `BODIES` is a row per layout: the component, its class, the bytes that Linux sends and the least it accepts.
 `decode` chooses by component, message version and operation. Text is UTF-16 with a NUL inside fixed fields;
-sizes in bytes, NUL included. Source: spec/04 section 3; Linux 6.1 include/uapi/linux/hyperv.h.
+sizes in bytes, NUL included. Source: Linux 6.1 include/uapi/linux/hyperv.h.
 """
 
 from collections.abc import Callable

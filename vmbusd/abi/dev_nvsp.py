@@ -2,7 +2,7 @@
 
 A message is its number and a struct in a union that Linux always sends whole: 40 bytes, 28 before NVSP 6.1.
 `MESSAGES` is the table. Answers are completions with the request's transaction id.
-Source: spec/04 section 5; Linux 6.1 drivers/net/hyperv/hyperv_net.h.
+Source: Linux 6.1 drivers/net/hyperv/hyperv_net.h.
 """
 
 import struct

@@ -1,7 +1,7 @@
 """The pipe header: how a channel with offer flag 0x10 says exactly how long its data is.
 
 8 bytes before the data of every in-band packet, because the ring itself only knows multiples of 8
-(spec/03 section 8). A data packet of no bytes is the end of a byte stream; a message of an integration
+(Linux 6.1 hyperv.h). A data packet of no bytes is the end of a byte stream; a message of an integration
 component is one data packet. Source: Linux 6.1 net/vmw_vsock/hyperv_transport.c, OpenVMM vmbus_async/pipe.rs.
 """
 

@@ -1,7 +1,7 @@
 """RNDIS: the subset that carries frames, queries and settings of a network adapter.
 
 A message is a type and its total length, a fixed body and a tail. Offsets inside a message count from byte 8,
-behind that header. `MESSAGES` is the table. Source: spec/04 section 5; Linux 6.1
+behind that header. `MESSAGES` is the table. Source: Linux 6.1
 drivers/net/hyperv/hyperv_net.h.
 """
 

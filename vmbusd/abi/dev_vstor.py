@@ -2,7 +2,7 @@
 
 Operation, flags and status, then a union. The request's operation says which member it has; an answer is
 always operation 1 and only the request that it answers (same transaction id) says what is in it, so `decode`
-is told. Source: spec/04 section 4; Linux 6.1 drivers/scsi/storvsc_drv.c.
+is told. Source: Linux 6.1 drivers/scsi/storvsc_drv.c.
 """
 
 import enum

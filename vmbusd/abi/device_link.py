@@ -3,7 +3,7 @@
 Same header and framing as `link`; kinds from 16 on. An `offer_id` is chosen by the host and unique among its
 living offers. `generation` names one open: an answer that carries another generation is stale and dropped.
 The answers CLOSED, GPADL_TORN_DOWN and RETARGETED also say that no signal call begun before is still running
-(DESIGN section 2): a host sends them only after it made sure of that. Source: DESIGN section 4.
+(docs/design.md section 2): a host sends them only after it made sure of that. Source: section 4 there.
 """
 
 import enum
@@ -211,7 +211,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 class Gpadl(msgspec.Struct, frozen=True, gc=False):
-    """The guest describes memory: `ranges` is the range buffer of spec/02 section 8 (u64 words)."""
+    """The guest describes memory: `ranges` is the range buffer as GPADL_HEADER carries it (u64 words)."""
 
     kind: ClassVar[Kind] = Kind.GPADL
     offer_id: U32

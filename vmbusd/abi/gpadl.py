@@ -3,7 +3,7 @@
 A range buffer is `rangecount` times an 8-byte range header (byte count, byte offset) and one u64 page number
 per page that the range touches. Splitting is Linux's (drivers/hv/channel.c create_gpadl_header): as many
 whole words as fit. Joining is OpenVMM's (vmbus_server/src/channels.rs): words past the announced length are
-ignored, and nothing is judged before the buffer is full (cases 084, 090). Source: spec/02 section 8.
+ignored, and nothing is judged before the buffer is full (cases 084, 090).
 """
 
 import struct

@@ -5,10 +5,11 @@ with back-off, until the grace time of the last welcome has passed; then the end
 farewell (Bye, Refused) is final at once. Posting is safe from any thread and never waits; one thread
 receives. The socket changes with each resume, so whoever polls asks `fileno` each time, or has `socket_hooks`
 called. A plain link, whose welcome had no token, works the same and ends with its socket.
-Source: DESIGN section 4, docs/sockets.md "A link that lives on".
+Source: docs/design.md section 4, docs/sockets.md "A link that lives on".
 """
 
 import contextlib
+import errno
 import logging
 import select
 import socket
@@ -16,11 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import WELCOME_TIMEOUT, Attached, welcome_in
-from vmbusd.abi.errors import LinkLost, ProtocolError, RefusedError, VmbusError
+from vmbusd.abi.errors import LinkLost, ProtocolError, RefusedError, ResourceError, VmbusError
 from vmbusd.abi.link import Code, HelloFlag, Kind
 from vmbusd.abi.link_socket import WAIT_SLICE, close_all
 from vmbusd.abi.session import Session
@@ -38,6 +39,16 @@ FAREWELL_TIMEOUT: Final = 1.0
 _LATER: Final = (Code.LIMIT, Code.RECOVERING)
 """Refusals of a resume that may pass: the daemon is short of something, or not ready."""
 _NEVER: Final = float("inf")
+OUT_OF_BUFFERS: Final = (errno.ENOBUFS, errno.ENOMEM)
+"""What a send says when the kernel has no memory for it now; a full socket says EAGAIN instead."""
+
+
+class Tries(Protocol):
+    """When a packet for which there were no buffers is tried again, in seconds; None: it is given up."""
+
+    def failed(self) -> float | None: ...
+    def succeeded(self) -> None: ...
+
 
 SocketHooks = tuple[Callable[[int], None], Callable[[int], None]]
 
@@ -67,8 +78,9 @@ class Lasting:
 
     `hosts(numbers)` is called after a resume that brought new host links; without it they are not mapped.
     `socket_hooks` are called with the descriptor before a socket is closed, and after one is connected; from
-    the thread that receives. Attributes: `attached`; `resumed`, how often it came back; `received`, `sent`,
-    packets, not counting confirmations.
+    the thread that receives. `tries` says how long a machine without buffers is borne: then a plain link
+    loses the packet, and a resumable one, whose packets are numbered, ends. Attributes: `attached`;
+    `resumed`, how often it came back; `received`, `sent`, packets, not counting confirmations.
     """
 
     def __init__(
@@ -78,6 +90,7 @@ class Lasting:
         hosts: Callable[[list[int]], None] | None = None,
         socket_hooks: SocketHooks | None = None,
         connect: Callable[[], socket.socket] | None = None,
+        tries: Tries | None = None,
     ) -> None:
         self.attached = attached
         self.resumed = 0
@@ -92,6 +105,10 @@ class Lasting:
         self._out: Session | _Plain = self._session or _Plain()
         self._lock = threading.Lock()
         self._linked = True
+        self._tries = tries
+        self._send_at = 0.0
+        self._no_buffers = False
+        self.given_up: list[bytes] = []  # of a plain link; whoever tells of them empties it
         self._final = False
         self._wants_write = False
         self._loss = ""
@@ -114,7 +131,7 @@ class Lasting:
         with self._lock:
             self._out.stamp_and_post(packet)
             self._flush()
-            return not self._wants_write
+            return not (self._wants_write or self._send_at or self._no_buffers)
 
     def flush(self, *, idle: bool = False) -> None:
         """Send what may go; when `idle`, confirm whatever came."""
@@ -132,8 +149,9 @@ class Lasting:
         return select.POLLIN | (select.POLLOUT if self._wants_write else 0)
 
     def _flush(self, *, idle: bool = False) -> None:
-        if not self._linked:
+        if not self._linked or (self._send_at and time.monotonic() < self._send_at):
             return
+        self._send_at = 0.0
         session = self._session
         if session is not None and (number := session.confirmation(idle=idle)) is not None:
             if not self._hand_over(link.encode(link.Confirm(number))):
@@ -152,11 +170,29 @@ class Lasting:
         except BlockingIOError:
             self._wants_write = True
             return False
-        except OSError:
-            # The receiving thread meets the end and says why, or goes on over another socket.
+        except OSError as error:
+            # The receiving thread meets the end and says why, or goes on over another socket. Without buffers
+            # a socket counts as writable all the same: time decides when to try again.
             self._wants_write = False
+            if self._tries is not None and error.errno in OUT_OF_BUFFERS:
+                self._try_later(self._tries)
             return False
+        if self._tries is not None:
+            self._tries.succeeded()
         return True
+
+    def _try_later(self, tries: Tries) -> None:
+        """The machine has no buffers now."""
+        delay = tries.failed()
+        if delay is not None:
+            self._send_at = time.monotonic() + delay
+            return
+        # A number that is never sent would be a gap: without a session only is the packet alone lost.
+        self._no_buffers = self._session is not None
+        if self._session is None and (packet := self._out.peek()) is not None:
+            self._out.shift()
+            self.given_up.append(packet)
+            self._send_at = time.monotonic()
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -166,8 +202,10 @@ class Lasting:
 
     def due(self) -> float:
         """Seconds until `receive` is to be called though nothing can be read; infinite while linked."""
+        if self._no_buffers:
+            return 0.0
         if self._linked:
-            return _NEVER
+            return max(0.0, self._send_at - time.monotonic()) if self._send_at else _NEVER
         at = self._retry_at if self.fileno() < 0 else self._answer_by
         return max(0.0, min(at, self._deadline) - time.monotonic())
 
@@ -184,9 +222,12 @@ class Lasting:
         """The next packet that came, and its descriptors, which the caller owns; None when there is none now.
 
         Raises LinkClosed with the daemon's reason, RefusedError when it does not resume this link, LinkLost
-        at the end of a plain link or of the grace time, and ProtocolError and ResourceError as
-        `LinkSocket.receive_nowait`. After an error it must not be called again.
+        at the end of a plain link or of the grace time, ResourceError when a packet never got a buffer, and
+        ProtocolError and ResourceError as `LinkSocket.receive_nowait`. After an error it must not be called
+        again.
         """
+        if self._no_buffers:
+            raise ResourceError("the machine had no buffers to send with, for as long as we tried")
         while self._linked or self._come_back():
             try:
                 got = self.attached.receive_nowait()

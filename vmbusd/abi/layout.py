@@ -1,7 +1,7 @@
 """The shared-memory ABI as numbers: sizes and offsets of every object that two processes share.
 
 The C header `vmbus_abi.h` is the same list with static assertions, `docs/abi.md` the same in prose; a test
-compares them. Source: DESIGN section 2 for the objects, spec/01 section 3 for the event-flag page.
+compares them. Source: docs/design.md section 2 for the objects, Linux 6.1 hyperv-tlfs.h for event pages.
 """
 
 from typing import Final

@@ -3,7 +3,7 @@
 Every packet is one SEQPACKET datagram: a 24-byte header, then the body that its kind names. Fixed
 little-endian structs, so that C can speak it. A channel message rides byte for byte as HvPostMessage carries
 it, at most 240 bytes. `host.sock` uses the same header and the kinds of `device_link` beside the shared ones.
-Source: DESIGN section 4; docs/sockets.md is this table in prose.
+Source: docs/design.md section 4; docs/sockets.md is this table in prose.
 """
 
 import enum
@@ -24,6 +24,8 @@ MAX_DESCRIPTORS: Final = 253
 """SCM_MAX_FD: what one packet can carry."""
 MESSAGE_CONNECTION_OLD: Final = 1
 MESSAGE_CONNECTION_MULTI_CLIENT: Final = 4
+SHARED_EVENT_CONNECTION: Final = 2
+"""A guest of 0.13 or 1.1 signals this one when it has set bits in its interrupt page."""
 
 
 class Kind(enum.IntEnum):
@@ -38,6 +40,7 @@ class Kind(enum.IntEnum):
     DETACHED = 7
     BYE = 8
     CONFIRM = 9
+    SIGNAL = 10
 
 
 class HelloFlag(enum.IntFlag):
@@ -171,6 +174,17 @@ class Confirm(msgspec.Struct, frozen=True):
     received: U64
 
 
+class Signal(msgspec.Struct, frozen=True):
+    """From a guest or its worker: HvSignalEvent. Served is the shared event connection (2) of a guest with a
+    legacy interrupt page; every other signal goes through shared memory.
+    """
+
+    kind: ClassVar[Kind] = Kind.SIGNAL
+    connection_id: U32
+    flag_number: U16 = 0
+    zero: U16 = 0
+
+
 class Grant(msgspec.Struct, frozen=True):
     """One passed descriptor: what it is, which one (VP or host link), whether writable, its bytes."""
 
@@ -198,13 +212,15 @@ class Code(enum.IntEnum):
     GUEST_GONE = 13
     RECOVERING = 14
     BAD_TOKEN = 15
+    RESET = 16
 
 
 HEADER: Final = Packing(Header)
 _NUMBER_AT: Final = 16
 GRANT: Final = Packing(Grant)
 BODIES: Final[dict[Kind, Packing[msgspec.Struct]]] = {
-    cls.kind: Packing(cls) for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye, Confirm)
+    cls.kind: Packing(cls)
+    for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye, Confirm, Signal)
 }
 
 

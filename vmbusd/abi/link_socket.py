@@ -2,7 +2,7 @@
 
 Sending is safe from any thread, receiving from one at a time. Waits are cut into slices so that Ctrl-C works.
 A farewell of the daemon (Bye, Refused) never reaches the caller as a packet: it is raised, with its text.
-Source: DESIGN section 4, unix(7) and recvmsg(2) for what the kernel does with descriptors that do not fit.
+Source: docs/design.md section 4, unix(7) and recvmsg(2) for what becomes of descriptors that do not fit.
 """
 
 import array

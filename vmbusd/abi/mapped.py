@@ -1,6 +1,6 @@
 """One shared object in this process: how large it must be, what tells it from another, how it is let go.
 
-Source: DESIGN section 2 for sizes and locks.
+Source: docs/design.md section 2 for sizes and locks.
 """
 
 import fcntl

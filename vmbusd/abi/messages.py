@@ -3,7 +3,7 @@
 Field names are Linux's (include/linux/hyperv.h), for numbers Linux does not know OpenVMM's
 (vmbus_core/src/protocol.rs). The 8-byte header is not part of a class and padding has no name: both are zero
 and belong to the codec. Which number, sender and version a class has is told by `wire.MESSAGES`.
-Source: spec/02 sections 3-5 and 11.
+Sources: Linux 6.1 hyperv.h, OpenVMM vmbus_core/src/protocol.rs.
 """
 
 import enum

@@ -110,7 +110,10 @@ class TableWriter(Table):
     def open(self, flag: int, relid: int, generation: int) -> None: ...
     def close(self, flag: int) -> None: ...
     def empty(self, flag: int, relid: int) -> None: ...
-    def set_target(self, relid: int, vp: int) -> None: ...
+    def set_target(self, relid: int, vp: int) -> None:
+        """Point a channel at a VP, through the guest's interrupt page while one is in use."""
+    def set_pages(self, interrupt: int, monitor: int) -> None:
+        """The guest's pages in use from now on, as guest physical addresses; 0: none."""
     def set_state(self, relid: int, state: int) -> None: ...
     def set_owner(self, vp: int, pid: int, state: int, start_time: int, incarnation: int) -> None: ...
     def set_fault_armed(self, armed: bool) -> None: ...
@@ -147,7 +150,11 @@ class Route:
     flag: int
     relid: int
     live: bool
-    def bind(self, sender: Sender, relid: int, flag: int) -> None: ...
+    def bind(self, sender: Sender, relid: int, flag: int) -> None:
+        """Set relid and event flag.
+
+        Raises UsageError when the guest has a legacy interrupt page and the sender no guest memory.
+        """
     def signal(self) -> bool:
         """Set the bit on the current target VP and ring if it sleeps. True for 0 -> 1.
 
@@ -157,8 +164,16 @@ class Route:
 class Sender:
     """What one host process (or thread, on an interpreter without a GIL) knows of the VPs it signals."""
 
-    def __init__(self, table: Buffer, events: Buffer, vpwork: Buffer, doorbells: Sequence[Doorbell]) -> None:
-        """`table` and `vpwork` may be read-only; `events` must be writable. One doorbell per VP."""
+    def __init__(
+        self,
+        table: Buffer,
+        events: Buffer,
+        vpwork: Buffer,
+        doorbells: Sequence[Doorbell],
+        ram: Buffer | None = None,
+    ) -> None:
+        """`table` and `vpwork` may be read-only; `events` must be writable. One doorbell per VP. `ram`, guest
+        memory, writable: needed for guests of 0.13 and 1.1 that named a legacy interrupt page."""
     def signal_many(self, routes: Sequence[Route]) -> int:
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
     def statistics(self) -> dict[str, int]:
@@ -180,6 +195,56 @@ class HostWaiter:
     def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
     def wait(self, timeout: float) -> list[int]:
         """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
+
+class InterruptPage:
+    """The legacy interrupt page of 0.13 and 1.1: bits 1..2047 of either half are relids."""
+
+    def __init__(self, buffer: Buffer, offset: int = 0) -> None: ...
+    def signal_host(self, relid: int) -> bool:
+        """Guest: set the channel's bit for the host. True for 0 -> 1. The host looks when it is told to."""
+    def take_for_guest(self) -> list[int]:
+        """Guest, once event flag 0 was set and taken: the relids that the host signalled, ascending."""
+    def deliver(self, table: Table, hosts: dict[int, HostSender]) -> tuple[list[int], int]:
+        """Host: take the guest's bits and signal the hosts of the open channels they mean, by link number.
+
+        Returns (relids whose host is not in `hosts`, how many bits meant no open channel).
+        """
+
+class MonitorTrigger:
+    """The child-to-parent monitor page in use, wherever in guest memory it is, as the guest uses it."""
+
+    def __init__(self, table: Buffer, ram: Buffer) -> None:
+        """`table` may be read-only, `ram` must be writable."""
+    def trigger(self, monitor_id: int) -> bool | None:
+        """Ask for a signal of this monitor id: True for 0 -> 1, None when no page is in use."""
+
+class MonitorScanner:
+    """Turns the trigger bits of a monitor page into signals of host links, a scan at a time."""
+
+    scans: int
+    signals: int
+
+    def __init__(self, buffer: Buffer, latency: int) -> None:
+        """`latency` in units of 100 ns: for ids of which the page says none."""
+    def arm(self, monitor_id: int, host: HostSender, flag: int) -> None:
+        """The bit of this id signals `flag` of `host` from now on."""
+    def disarm(self, monitor_id: int) -> None:
+        """The bit means nobody any more."""
+    def scan(self) -> int:
+        """Take the bits that are set and signal those that are armed. Returns how many those were."""
+    def latency(self) -> int:
+        """The shortest latency asked for the ids that are armed, in units of 100 ns; 0 when none is."""
+
+class Ticker:
+    """A timerfd: readable once per period. Raises ResourceError when there is none to be had."""
+
+    def fileno(self) -> int: ...
+    def every(self, nanoseconds: int) -> None:
+        """Tick with this period from now on; 0: not at all."""
+    def take(self) -> int:
+        """Ticks since the last take; 0 when there was none."""
+    def close(self) -> None:
+        """Close the descriptor. May be called again."""
 
 class Registry:
     """(flag, generation) -> callable: what the workers of one process call. Shared by its threads."""

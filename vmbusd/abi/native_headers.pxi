@@ -19,6 +19,7 @@ cdef extern from "vmbus_abi.h" nogil:
         VMB_MAX_VPS
         VMB_FLAGS_OFFSET
         VMB_NO_TARGET
+        VMB_TARGET_PAGE
         VMB_CLAIM_RUN
         VMB_GENERATION_MAX
     uint64_t VMB_TABLE_MAGIC
@@ -45,6 +46,8 @@ cdef extern from "vmbus_abi.h" nogil:
         uint64_t ram_size
         char partition[32]
         uint8_t fault_armed
+        uint64_t interrupt_page
+        uint64_t monitor_page
         vmb_owner owner[64]
 
     struct vmb_record:
@@ -97,6 +100,38 @@ cdef extern from "vmbus_abi.h" nogil:
         uint64_t flags[32]
         uint64_t idle
 
+cdef extern from "vmbus_pages.h" nogil:
+    enum:
+        VMB_MONITORS
+        VMB_MONITOR_GROUPS
+    struct vmb_interrupt_page:
+        uint64_t to_guest[256]
+        uint64_t to_host[256]
+    struct vmb_monitor_page:
+        uint16_t latency[128]
+    char *vmb_page_at(char *, uint64_t, uint64_t)
+    int vmb_monitor_trigger(vmb_monitor_page *, uint32_t)
+    int vmb_monitor_take(vmb_monitor_page *, uint32_t *)
+    uint32_t vmb_monitor_latency(vmb_monitor_page *, const uint32_t *, uint32_t)
+
+cdef extern from "sys/timerfd.h" nogil:
+    enum:
+        CLOCK_MONOTONIC
+        TFD_NONBLOCK
+        TFD_CLOEXEC
+    struct timespec:
+        int64_t tv_sec
+        int64_t tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int timerfd_create(int, int)
+    int timerfd_settime(int, int, const itimerspec *, itimerspec *)
+
+cdef extern from "unistd.h" nogil:
+    ssize_t _read "read"(int, void *, size_t)
+    int _close "close"(int)
+
 cdef extern from "vmbus_doorbell.h" nogil:
     ctypedef struct sem_t:
         pass
@@ -122,6 +157,8 @@ cdef extern from "vmbus_core.h" nogil:
         vmb_vpwork *work
         vmb_doorbell *doorbells
         uint32_t vps
+        char *ram
+        uint64_t ram_size
         uint64_t signals
         uint64_t transitions
         uint64_t posts
@@ -205,6 +242,7 @@ cdef extern from *:
 
 cdef extern from *:
     int _popcount "__builtin_popcountll"(uint64_t) nogil
+    int _lowest "__builtin_ctz"(uint32_t) nogil
 
 cdef extern from "sys/prctl.h" nogil:
     enum:

@@ -6,10 +6,10 @@ cdef class Sender:
 
     cdef vmb_sender sender
     cdef vmb_doorbell bells[64]
-    cdef _View table, events, vpwork
+    cdef _View table, events, vpwork, ram
     cdef tuple doorbells
 
-    def __cinit__(self, table, events, vpwork, doorbells):
+    def __cinit__(self, table, events, vpwork, doorbells, ram=None):
         cdef Py_ssize_t vps = len(doorbells)
         cdef Py_ssize_t i
         if not 1 <= vps <= VMB_MAX_VPS:
@@ -25,6 +25,10 @@ cdef class Sender:
         self.sender.work = <vmb_vpwork *>self.vpwork.at
         self.sender.doorbells = self.bells
         self.sender.vps = <uint32_t>vps
+        if ram is not None:
+            self.ram = _view(ram, 0, VMB_PAGE, VMB_PAGE, True, "guest memory")
+            self.sender.ram = <char *>self.ram.raw.buf
+            self.sender.ram_size = <uint64_t>self.ram.raw.len
 
     def signal_many(self, routes):
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
@@ -74,8 +78,12 @@ cdef class Route:
 
     def bind(self, Sender sender not None, relid, flag):
         """Set relid and event flag; `live` stays as it is."""
+        cdef uint64_t page = vmb_py_load(&sender.sender.table.header.interrupt_page)
         self.relid = _index(relid, VMB_FLAGS, "relid")
         self.flag = _index(flag, VMB_FLAGS, "event flag")
+        if page and vmb_page_at(sender.sender.ram, sender.sender.ram_size, page) == NULL:
+            raise UsageError(f"relid {relid}: its guest is signalled through the page at {page:#x} of its memory,"
+                             " which this sender has not got")
         self.sender = sender
 
     def signal(self):
@@ -98,8 +106,10 @@ cdef class HostSender:
 
     def signal(self, flag):
         """Set the flag and ring the host if it sleeps. True for 0 -> 1."""
-        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
-        cdef int first = vmb_signal_host(<vmb_host_page *>self.view.at, &self.doorbell.bell, &self.rung, f)
+        return self.raise_flag(_index(flag, VMB_FLAGS, "event flag"))
+
+    cdef bint raise_flag(self, uint32_t flag) noexcept:
+        cdef int first = vmb_signal_host(<vmb_host_page *>self.view.at, &self.doorbell.bell, &self.rung, flag)
         self.signals += 1
         self.transitions += first
         return first != 0

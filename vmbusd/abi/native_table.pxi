@@ -17,6 +17,11 @@ cdef uint32_t _vps(object value) except? 0:
     return value
 
 
+cdef uint32_t _vp_of(uint32_t target) noexcept:
+    """The VP of a record's target, whichever way its guest is told."""
+    return target ^ VMB_TARGET_PAGE if target ^ VMB_TARGET_PAGE < VMB_MAX_VPS else target
+
+
 cdef class Table:
     """The channel table, read: slots, records, owners."""
 
@@ -41,13 +46,13 @@ cdef class Table:
         return out
 
     def target(self, relid):
-        return vmb_py_load32(&self.table.record[_index(relid, VMB_FLAGS, "relid")].target_vp)
+        return _vp_of(vmb_py_load32(&self.table.record[_index(relid, VMB_FLAGS, "relid")].target_vp))
 
     def record(self, relid):
         cdef vmb_record *r = &self.table.record[_index(relid, VMB_FLAGS, "relid")]
         return {
             "state": r.state,
-            "target_vp": vmb_py_load32(&r.target_vp),
+            "target_vp": _vp_of(vmb_py_load32(&r.target_vp)),
             "relid": r.relid,
             "event_flag": r.event_flag,
             "host_link": r.host_link,
@@ -74,6 +79,8 @@ cdef class Table:
             "ram_size": h.ram_size,
             "partition": (<char *>h.partition)[:32].rstrip(b"\0").decode("ascii", "replace"),
             "fault_armed": h.fault_armed != 0,
+            "interrupt_page": vmb_py_load(&h.interrupt_page),
+            "monitor_page": vmb_py_load(&h.monitor_page),
         }
 
 
@@ -152,7 +159,19 @@ cdef class TableWriter(Table):
         r.state = 0
 
     def set_target(self, relid, vp):
-        vmb_retarget(self.table, _index(relid, VMB_FLAGS, "relid"), <uint32_t>_number(vp, U32, "target VP"))
+        """Point a channel at a VP, through the interrupt page while one is in use."""
+        cdef uint32_t i = _index(relid, VMB_FLAGS, "relid")
+        cdef uint32_t target = <uint32_t>_number(vp, U32, "target VP")
+        if vmb_py_load(&self.table.header.interrupt_page) and target < VMB_MAX_VPS:
+            target ^= VMB_TARGET_PAGE
+        vmb_retarget(self.table, i, target)
+
+    def set_pages(self, interrupt, monitor):
+        """The guest's pages in use from now on, as guest physical addresses; 0: none."""
+        cdef uint64_t first = _number(interrupt, U64, "interrupt page")
+        cdef uint64_t second = _number(monitor, U64, "monitor page")
+        vmb_py_store(&self.table.header.interrupt_page, first)
+        vmb_py_store(&self.table.header.monitor_page, second)
 
     def set_state(self, relid, state):
         self.table.record[_index(relid, VMB_FLAGS, "relid")].state = <uint32_t>_number(state, U32, "state")
@@ -182,7 +201,7 @@ cdef class TableWriter(Table):
             s = vmb_py_load(&self.table.slot[f])
             if s:
                 i = (<vmb_record *>(<char *>self.table + <uint32_t>s)).relid
-                if self.table.record[i].target_vp == wanted:
+                if _vp_of(self.table.record[i].target_vp) == wanted:
                     out.append(i)
         return out
 

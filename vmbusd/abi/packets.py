@@ -2,7 +2,7 @@
 
 What stands on a ring between two indices, without the ring itself. A packet is a multiple of 8 bytes, so a
 reader sees the payload rounded up: protocols that need the exact length carry it. Reserved words of the type
-headers may hold garbage and are not looked at. Source: spec/03 section 4; Linux 6.1 drivers/hv/channel.c,
+headers may hold garbage and are not looked at. Source: Linux 6.1 drivers/hv/channel.c,
 OpenVMM vmbus_ring/src/lib.rs.
 """
 
@@ -109,7 +109,7 @@ def decode(data: bytes, types: frozenset[int] = USED) -> tuple[Packet, int]:
     """The first packet in what a ring holds, unwrapped, and the bytes it took, trailer included.
 
     Raises ProtocolError for a type that is not in `types`, unknown flags, and lengths that do not fit each
-    other, the type or `data` (the trailer must be there too: spec/03 section 10 rule 4).
+    other, the type or `data` (the trailer must be there too).
     """
     if len(data) < DESCRIPTOR.size:
         raise ProtocolError(f"a descriptor needs {DESCRIPTOR.size} bytes, {len(data)} are there")

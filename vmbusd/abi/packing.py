@@ -3,7 +3,7 @@
 A message is a frozen `msgspec.Struct` whose fields are annotated with the types below. `Packing(cls)` turns
 the annotations into one `struct.Struct`; a final field of type `Tail` takes the bytes that follow it.
 Decoding is strict: too short is an error that names the message and both lengths. Bytes after a message
-without a tail are ignored, because real senders pad (UEFI always posts 240 bytes, spec/02 section 1).
+without a tail are ignored, because real senders pad (UEFI always posts 240 bytes).
 """
 
 import re

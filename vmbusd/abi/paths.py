@@ -1,6 +1,6 @@
 """Where the runtime directory is and what its sockets are called, for the daemon and its clients.
 
-Source: DESIGN section 4. The daemon alone creates the directory; a client only computes the path.
+Source: docs/design.md section 4. The daemon alone creates the directory; a client only computes the path.
 """
 
 import os

@@ -5,7 +5,8 @@ of their direction in their header; a number of 0 marks what lives and dies with
 host link, farewell, confirmation). A sender keeps each packet until it is confirmed, and has at most WINDOW
 of them sent and unconfirmed; the rest waits, in order. A receiver takes each number once, in order, and
 confirms at least every CONFIRM_EVERY. When a socket is lost both ends say on the next one what they took
-last, and the sender goes on behind that. Source: DESIGN section 4, docs/sockets.md "A link that lives on".
+last, and the sender goes on behind that. Source: docs/design.md section 4, docs/sockets.md "A link that lives
+on".
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """SynIC: message slots and event flags of a VP's pages, hypercall inputs, and how a guest signals its host.
 
 For partitions whose guest is a real machine: messages then go through memory, one 256-byte slot per SINT in a
-page per VP. Bytes only; the rules of delivery stand in `synic_slots`. Source: spec/01 sections 2-4 and 7,
+page per VP. Bytes only; the rules of delivery stand in `synic_slots`. Sources:
 Linux 6.1 include/asm-generic/hyperv-tlfs.h, drivers/hv/channel.c vmbus_setevent.
 """
 

@@ -1,6 +1,6 @@
 """Message slots at work: a host that puts messages into the pages of VPs, a guest that takes them out.
 
-The two rules of spec/01 section 2. The host never overwrites a message, keeps what does not fit in order,
+The two rules of message slots. The host never overwrites a message, keeps what does not fit in order,
 says so in the slot, and then looks again, because the guest may have emptied the slot before it could see
 that. The guest works on a copy, frees the slot, and only then reads whether more waits. The first word of a
 slot holds type, size and flags together: a message appears, is taken, and is marked "more waits" each by one

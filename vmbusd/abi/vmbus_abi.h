@@ -2,7 +2,7 @@
 /*
  * Every byte that two processes share, with its size asserted. docs/abi.md is this file in prose and
  * vmbusd/abi/layout.py the same numbers for Python; a test compares all three.
- * Sources: SIEFP layout, TLFS 11 and spec/01 section 3; the rest is this project's own ABI, version 1.
+ * Sources: SIEFP layout, TLFS 11 and Linux 6.1 hyperv-tlfs.h; the rest is this project's own ABI, version 1.
  */
 #ifndef VMBUS_ABI_H
 #define VMBUS_ABI_H
@@ -21,6 +21,9 @@
 #define VMB_FLAGS_OFFSET (VMB_SINT * 256u)
 #define VMB_HOST_IDLE_OFFSET 1024u /* in a -host<j> page */
 #define VMB_NO_TARGET 0xffffffffu  /* OPENCHANNEL.target_vp: never interrupt */
+/* Set in a record's target: its guest speaks 0.13 or 1.1 and looks into its interrupt page when flag 0 of this
+ * VP is set. Such a target lies outside every partition, so whoever knows only VPs signals nobody. */
+#define VMB_TARGET_PAGE 0x40000000u
 
 /* A slot: generation << 33 | open << 32 | byte offset of the record in the table object; 0 = no channel. */
 #define VMB_SLOT_OPEN (1ull << 32)
@@ -63,9 +66,12 @@ struct vmb_table_header {
     uint64_t ram_size;
     char partition[32];
     uint8_t fault_armed; /* non-zero: some fault injection is armed */
-    uint8_t reserved1[943];
+    uint8_t reserved1[7];
+    uint64_t interrupt_page; /* guest physical address of the legacy interrupt page in use; 0: none */
+    uint64_t monitor_page;   /* the same of the child-to-parent monitor page */
+    uint8_t reserved2[920];
     struct vmb_owner owner[VMB_MAX_VPS];
-    uint8_t reserved2[1024];
+    uint8_t reserved3[1024];
 };
 
 struct vmb_record {

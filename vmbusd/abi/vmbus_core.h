@@ -24,6 +24,7 @@
 
 #include "vmbus_abi.h"
 #include "vmbus_doorbell.h"
+#include "vmbus_pages.h"
 #include "vmbus_steps.h"
 
 #define VMB_BIT(flag) (1ull << ((flag) & 63u))
@@ -63,6 +64,8 @@ struct vmb_sender {
     struct vmb_vpwork *work;        /* read-only mapping; one per VP */
     struct vmb_doorbell *doorbells; /* one per VP */
     uint32_t vps;
+    char *ram; /* guest memory, for legacy interrupt pages; NULL: this sender cannot signal through one */
+    uint64_t ram_size;
     uint64_t signals, transitions, posts, moved;
     uint64_t rung[VMB_MAX_VPS]; /* the last sleep of each VP that this sender rang: private, never shared */
 };
@@ -104,6 +107,43 @@ static inline int vmb_set_one(uint64_t *word, unsigned bit)
     return (VMB_OR("signal.set", word, mask) & mask) == 0;
 }
 
+/* Is this the target of a channel whose guest looks into its interrupt page? VMB_NO_TARGET is not. */
+static inline int vmb_is_paged(const struct vmb_sender *s, uint32_t target)
+{
+    return (target ^ VMB_TARGET_PAGE) < s->vps;
+}
+
+/* Signal a guest of 0.13 or 1.1, whose bits are in the page that it named at contact:
+ *
+ * sender                                guest, on the VP that flag 0 was set on
+ * 1  or the channel's bit in the page   a  test-and-clear flag 0
+ * 2  or flag 0 on the VP, wake it       b  take the words of the page
+ *
+ * Forbidden: the bit of 1 stays and nobody looks. 2 after a: flag 0 is there for another look. 2 before a: then
+ * 1 is before b, which takes the bit. Flag 0 travels with a VP's page as any other (sweep), and the target is
+ * loaded again after it, as in vmb_signal. */
+__attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_sender *s, uint32_t relid)
+{
+    uint32_t *target = &s->table->record[relid].target_vp;
+    uint32_t t = VMB_LOAD("signal.target", target, VMB_SEQ_CST);
+    uint64_t gpa = VMB_LOAD("signal.page", &s->table->header.interrupt_page, VMB_ACQUIRE);
+    struct vmb_interrupt_page *page = (struct vmb_interrupt_page *)vmb_page_at(s->ram, s->ram_size, gpa);
+
+    if (!page || !vmb_is_paged(s, t))
+        return 0; /* the connection has just ended */
+    int first = vmb_set_one(&page->to_guest[relid / 64], relid & 63);
+    s->transitions += (uint64_t)first;
+    for (;;) {
+        (void)vmb_set_one(&s->pages[t ^ VMB_TARGET_PAGE].flags[0], 0);
+        vmb_wake(s, t ^ VMB_TARGET_PAGE);
+        uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
+        if (now == t || !vmb_is_paged(s, now))
+            return first;
+        s->moved++;
+        t = now;
+    }
+}
+
 /* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
 static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
 {
@@ -119,10 +159,12 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
             vmb_wake(s, t);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t)
-            break;
+            return s->transitions != before;
         s->moved++;
         t = now;
     }
+    if (vmb_is_paged(s, t))
+        vmb_signal_paged(s, relid);
     return s->transitions != before;
 }
 
@@ -167,8 +209,12 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
     for (; woken; woken &= woken - 1)
         vmb_wake(s, (uint32_t)__builtin_ctzll(woken));
     for (unsigned i = 0; i < n; i++) {
-        if (at[i] >= s->vps ||
-            VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
+        if (at[i] >= s->vps) {
+            if (vmb_is_paged(s, at[i]))
+                vmb_signal_paged(s, relids[i]);
+            continue;
+        }
+        if (VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
             continue;
         s->moved++;
         s->signals--; /* counted again there */

@@ -3,7 +3,7 @@
 `MESSAGES` is the whole truth: a row per form of a message, the longer forms of a number before the shorter.
 `decode` takes the first form that applies, and that form must be complete; bytes after it are ignored,
 because UEFI always posts 240 (cases 018-024). `encode` writes the exact bytes. The classes stand in
-`messages`. Source: spec/02 sections 1, 2 and 5.
+`messages`. Sources: Linux 6.1 channel_mgmt.c, OpenVMM vmbus_core/src/protocol.rs.
 """
 
 import enum

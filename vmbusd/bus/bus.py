@@ -5,7 +5,8 @@ a process ended, a VP came or went, time passed. Nothing here waits, reads a clo
 the same inputs give the same effects. A message that deserves no answer comes out as one `Refused`. The
 guest's messages are read in `guest_messages`; the rules of a channel stand in `channels`, `opening` and
 `lifecycle`, of memory in `gpadls`, of contact in `negotiation` and `connection`; `saved` is all of it as
-data. Source: DESIGN section 4, spec/02 sections 6-10; the model is OpenVMM's `vmbus_server/src/channels.rs`.
+data. Source: docs/design.md section 4, docs/protocol.md; the model is OpenVMM's
+`vmbus_server/src/channels.rs`.
 """
 
 from collections import deque
@@ -27,6 +28,7 @@ from vmbusd.bus.lifecycle import Lifecycle
 from vmbusd.bus.offering import prepare
 from vmbusd.bus.offers import Offers, is_socket
 from vmbusd.bus.options import BusOptions
+from vmbusd.bus.orders import Orders
 from vmbusd.bus.outbox import Outbox
 from vmbusd.bus.picture import Picture, of_channels
 from vmbusd.bus.refusal import Kind, Refusal
@@ -53,6 +55,7 @@ class Bus:
     """The VMBus host of one partition.
 
     Args: `vps`, number of virtual processors; `ram_pages`, pages of guest memory; `options`.
+    Attributes: `orders`, what an administrator may ask for, and whether it is done.
     Every method that returns effects returns them in the order in which they must be carried out.
     Attributes, true after each input: `accepting`, may guest messages be handled? While not they wait here,
     at most MAX_WAITING: stop reading them. `next_deadline`, when `tick` must be called, in its seconds; None:
@@ -74,6 +77,7 @@ class Bus:
         self._connection = connection = Connection(
             options, outbox, registry, targets, lifecycle, vps=vps, ram_pages=ram_pages
         )
+        self.orders = Orders(outbox, registry, targets, lifecycle)
         self.accepting = True
         self.next_deadline: float | None = None
         self._waiting: deque[tuple[bytes, int, bool]] = deque()
@@ -150,6 +154,11 @@ class Bus:
     def paused(self) -> bool:
         """The guest asked for silence, and messages to it are held back."""
         return self._outbox.paused
+
+    @property
+    def resetting(self) -> bool:
+        """A reset has begun and is not done."""
+        return bool(self._connection.resets)
 
     def channels(self) -> list[ChannelView]:
         """Every channel, in the order of the offers."""
@@ -254,6 +263,16 @@ class Bus:
         """Make the bus as new, for whoever runs the partition: ends with `ResetDone`, now or later. Guest
         messages that come meanwhile wait (cases 166-170)."""
         self._connection.reset()
+        return self._finish()
+
+    def retarget(self, relid: int, vp: int) -> list[Effect]:
+        """An order of the administrator, see `Orders.retarget`."""
+        self.orders.retarget(relid, vp)
+        return self._finish()
+
+    def rescind(self, relid: int) -> list[Effect]:
+        """An order of the administrator, see `Orders.rescind`."""
+        self.orders.rescind(relid)
         return self._finish()
 
     def tick(self, now: float) -> list[Effect]:

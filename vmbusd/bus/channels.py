@@ -1,9 +1,10 @@
 """A channel as the host sees it: its states, what each event does to them, and the data that goes with it.
 
 `TRANSITIONS` decides what is legal; an event without an entry is refused. The first ten states are OpenVMM's
-(vmbus_server/src/channels.rs, spec/02 section 7). The last two exist because a relid is reused only when the
+(vmbus_server/src/channels.rs). The last two exist because a relid is reused only when the
 claim of its last open was seen free and the host that could still be signalling has answered or is dead
-(spec/07 section 6): between the guest's release and that moment a withdrawn channel waits in them.
+(docs/signal-protocol.md section 6): between the guest's release and that moment a withdrawn channel waits in
+them.
 """
 
 import enum
@@ -186,9 +187,11 @@ class Channel:
     """When the guest must have opened it."""
     reopen: OpenRequest | None = None
     retarget: tuple[int, int] | None = None
-    """MODIFYCHANNEL under way: new VP, old VP."""
+    """A retarget under way: new VP, old VP."""
+    unasked: bool = False
+    """The guest did not ask for it: the retarget under way is the administrator's."""
     next_target: int | None = None
-    """The newest VP asked for meanwhile, below 5.3 (case 150)."""
+    """The newest VP that the guest asked for meanwhile: below 5.3 (case 150), or while `unasked`."""
     gpadls: "dict[int, Gpadl]" = field(default_factory=dict)
     held: "list[Gpadl]" = field(default_factory=list)
     """GPADLs whose GPADL_TORNDOWN waits for the claim or for the host."""
@@ -218,6 +221,11 @@ class Channel:
             raise Refusal(
                 Kind.WRONG_STATE, f"{event.name} of channel {self.relid}: {self.state.name}"
             ) from None
+
+    def forget_retarget(self) -> None:
+        """Whatever moves the channel, its open is over: nobody is answered."""
+        self.retarget = self.next_target = None
+        self.unasked = False
 
     def memory_in_use(self, handle: int) -> bool:
         """May somebody still touch the memory of this GPADL although its device gave it back?"""

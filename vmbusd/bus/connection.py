@@ -3,7 +3,7 @@
 Nothing of a connection outlives `Disconnected` except channels open as reserved. The end is reached when
 every other channel has given its relid back; what then happens (UNLOAD_RESPONSE, the answer to a newer
 contact, the report of a reset) was decided when the end began. The guest's pages are let go first (case 157).
-Sources: OpenVMM vmbus_server/src/channels.rs, spec/02 section 6, cases 001-017, 156-170, 292, 293.
+Sources: OpenVMM vmbus_server/src/channels.rs, cases 001-017, 156-170, 292, 293.
 """
 
 import enum

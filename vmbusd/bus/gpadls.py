@@ -3,7 +3,7 @@
 The key of a GPADL is (handle, channel); only an unfinished handle must be unique on the connection, because a
 body names no channel (cases 092, 093). GPADL_TORNDOWN promises that nobody touches the memory any more, so it
 waits for the device and, for the rings of an open, until that open is completed; after a host link ended also
-until its process is known dead. Sources: OpenVMM channels.rs, spec/02 section 8, spec/07 section 6.
+until its process is known dead. Sources: OpenVMM channels.rs, docs/signal-protocol.md section 6.
 """
 
 import enum

@@ -1,7 +1,7 @@
 """Guest messages: from bytes of the guest to the part of the bus whose business they are.
 
 What deserves no answer is refused here, whichever part found it out: nothing of it raises past `handle`.
-Source: spec/02 sections 1 and 6-10, cases 018-024, 293.
+Source: docs/protocol.md, OpenVMM vmbus_server, cases 018-024, 293.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 A relid is free again only when nothing of its channel is left. Generations belong to the event flag and
 survive its reuse: a flag never sees the same generation twice, so every stale answer shows. Sources: OpenVMM
-channels.rs for the order of relids, vmbus_core for the connection id, DESIGN section 2 for generations.
+channels.rs for the order of relids, vmbus_core for connection ids, docs/design.md section 2 for generations.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ EVENT_CONNECTION_BASE: Final = SINT << 12
 """Event connection ids: relid in the low bits, SINT in bits 12-15, VTL in bits 16-17 (case 036)."""
 
 MONITOR_IDS: Final = 128
-"""Bits of a monitor page: 4 groups of 32 (spec/01 section 7)."""
+"""Bits of a monitor page: 4 groups of 32 (Linux 6.1 hyperv_vmbus.h)."""
 
 
 def event_connection_id(relid: int) -> int:

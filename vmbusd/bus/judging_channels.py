@@ -210,8 +210,12 @@ def _retarget(channel: SavedChannel, around: Around) -> Wrong:
         or max(vps) >= around.vps
     ):
         yield "retarget", f"to VP {vps[0]} from {vps[1]} in {channel.state.name}"
-    if follows is not None and (vps is None or follows >= around.vps or not around.queues):
+    if follows is not None and (
+        vps is None or follows >= around.vps or not (around.queues or channel.unasked)
+    ):
         yield "next_target", f"VP {follows}"
+    if channel.unasked and vps is None:
+        yield "unasked", "without a retarget"
 
 
 def _under_way(channel: SavedChannel, place: int, around: Around) -> Wrong:

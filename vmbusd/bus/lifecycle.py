@@ -1,8 +1,8 @@
 """Lifecycle: what happens to one channel from its offer to its removal; opening and closing are in `opening`.
 
 Every method is one event of `channels.TRANSITIONS` with its effects. Memory and relid are given back only
-when the device, or the death of its process, said that no signal runs any more (spec/07 section 6). RESCIND
-never waits. Sources: OpenVMM vmbus_server/src/channels.rs, spec/02 section 7.
+when the device, or the death of its process, said that no signal runs any more (docs/signal-protocol.md
+section 6). RESCIND never waits. Source: OpenVMM vmbus_server/src/channels.rs.
 """
 
 from typing import Final
@@ -141,7 +141,8 @@ class Lifecycle(Opening):
         if before in SLOT_OPEN:
             self.close_slot(channel)
         channel.device_open = channel.abandoned = False
-        channel.retarget = channel.next_target = channel.reopen = channel.expires = None
+        channel.forget_retarget()
+        channel.reopen = channel.expires = None
         if not self.connected and channel in self.kept and Event.RESET in TRANSITIONS[before]:
             channel.step(Event.RESET)  # kept over an unload: there is no guest to tell
         self._keep(channel, None)
@@ -225,7 +226,8 @@ class Lifecycle(Opening):
 
     def _released(self, channel: Channel, *, withdrawn: bool) -> None:
         self._outbox.show(channel)
-        channel.retarget = channel.next_target = channel.reopen = None
+        channel.forget_retarget()
+        channel.reopen = None
         if withdrawn:
             self._gpadls.forget_all(channel)
         else:

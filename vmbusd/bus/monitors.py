@@ -1,8 +1,8 @@
 """Monitor ids: which channel has which bit of the monitor page, and which bits are armed.
 
 A channel gets an id when it is offered and pages are in use; the bit is armed only while the channel is open
-with interrupts and not reserved (cases 299-302). Sources: OpenVMM vmbus_server/src/monitor.rs, spec/01
-section 7.
+with interrupts and not reserved (cases 299-302). Sources: OpenVMM vmbus_server/src/monitor.rs, Linux
+6.1 hyperv_vmbus.h.
 """
 
 from vmbusd.abi.device_link import OfferFlag

@@ -1,6 +1,6 @@
 """Negotiation: what a contact leads to, as pure functions from the contact and the options.
 
-Sources: OpenVMM vmbus_server/src/channels.rs, spec/02 section 5, cases 001-017, 031, 301.
+Sources: OpenVMM vmbus_server/src/channels.rs, cases 001-017, 031, 301.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
 """Offers as the guest sees them: what the bus makes of a host's Offer, and the OFFERCHANNEL of a channel.
 
-Pure functions. Sources: spec/02 section 4 for flags and user_defined by kind of channel, OpenVMM
-vmbus_server/src/channels.rs, cases 036, 041, 042, 190.
+Pure functions. Sources: Linux 6.1 hyperv.h and OpenVMM vmbus_core for flags and user_defined by kind of
+channel, OpenVMM vmbus_server/src/channels.rs, cases 036, 041, 042, 190.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """Offers: what hosts offer, revoke and enable, and when the guest is told.
 
-Sources: OpenVMM vmbus_server/src/channels.rs and vmbus_channel, spec/02 sections 6 and 9, cases 032-045,
+Sources: OpenVMM vmbus_server/src/channels.rs and vmbus_channel, Linux 6.1 channel_mgmt.c, cases 032-045,
 111-115, 306, 307.
 """
 

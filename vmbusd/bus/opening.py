@@ -1,8 +1,9 @@
 """Opening: a channel's way from closed to open and back, also as reserved and with flags the guest chose.
 
-One rule stands above all (spec/07 section 6): a slot that was closed is opened, emptied or given another
-channel only after the server saw its claim free and the device answered. An open that names an event flag
-whose last open is not complete therefore waits for it. Sources: OpenVMM channels.rs, cases 054-072, 179-188.
+One rule stands above all (docs/signal-protocol.md section 6): a slot that was closed is opened, emptied or
+given another channel only after the server saw its claim free and the device answered. An open that names an
+event flag whose last open is not complete therefore waits for it. Sources: OpenVMM channels.rs, cases
+054-072, 179-188.
 """
 
 import abc
@@ -162,7 +163,7 @@ class Opening(abc.ABC):
         self._close(channel)
 
     def _close(self, channel: Channel) -> None:
-        channel.retarget = channel.next_target = None
+        channel.forget_retarget()
         self.close_slot(channel)
         self._outbox.show(channel)
         self._ask_close(channel)

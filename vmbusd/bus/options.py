@@ -25,7 +25,7 @@ VERSIONS: Final = (
     wire.V5_3,
     wire.V6_0,
 )
-"""Versions this host speaks; a guest's number must be one of them exactly (spec/02 section 5)."""
+"""Versions this host speaks; a guest's number must be one of them exactly (docs/protocol.md)."""
 MAX_UNFINISHED_GPADLS: Final = 256
 """Range buffers being assembled: at most 64 KiB each, so 16 MiB. A guest needs one per thread."""
 

@@ -2,8 +2,8 @@
 
 A daemon that starts again compares the table with it and writes only what differs: the effects of the last
 input before its end may be half done, and an effect of long ago must never be done a second time. Everything
-here is an effect that has happened, or must have. Source: DESIGN sections 2 and 4, docs/signal-protocol.md
-section 6.
+here is an effect that has happened, or must have. Source: docs/design.md section 4,
+docs/signal-protocol.md section 6.
 """
 
 from collections.abc import Iterable

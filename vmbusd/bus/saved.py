@@ -4,7 +4,8 @@ Rules. What has this shape was checked for types and ranges by `decode`; what th
 for `judging` to check when a bus is made of them. Channels are named by their place in `SavedBus.channels`.
 A newer field is added at the end of its struct with a default, so that an older state still reads (case 216);
 any other change is a new FORMAT. The bytes carry a checksum: a state is read exactly or not at all.
-Source: DESIGN section 4, cases 200-217; the model is OpenVMM's `vmbus_server/src/channels/saved_state.rs`.
+Source: docs/design.md section 4, cases 200-217; the model is OpenVMM's
+`vmbus_server/src/channels/saved_state.rs`.
 """
 
 import re
@@ -111,6 +112,7 @@ class SavedChannel(_Saved, frozen=True):
     reopen: OpenRequest | None
     retarget: tuple[U8, U8] | None
     next_target: U8 | None
+    unasked: bool
     opened: OpenRequest | None
     owns_monitor_id: bool
     record: SavedRecord | None

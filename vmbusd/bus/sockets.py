@@ -2,7 +2,7 @@
 
 There is no message for success but the offer (case 190). Whatever becomes of a request, it is answered once
 (case 193), and sixteen that are not hold up every later guest message (case 192). A socket that the guest
-does not open in time is withdrawn (case 194). Source: OpenVMM vmbus_server/src/hvsock.rs, spec/02 section 9.
+does not open in time is withdrawn (case 194). Source: OpenVMM vmbus_server/src/hvsock.rs.
 """
 
 import heapq

@@ -1,8 +1,10 @@
-"""Targets: which VP a channel's interrupts go to, at open, by MODIFYCHANNEL, and when a VP goes offline.
+"""Targets: which VP a channel's interrupts go to: by open, MODIFYCHANNEL, order or loss of a VP.
 
 The table is changed first and the device asked after it; MODIFYCHANNEL_RESPONSE waits for the device,
-because it promises that no event reaches the old VP any more (case 144, spec/07 section 5). A retarget that
-the device refuses is taken back. Sources: spec/01 section 11, OpenVMM channels.rs.
+because it promises that no event reaches the old VP any more (case 144, docs/signal-protocol.md section 5). A
+retarget that the device refuses is taken back. What the administrator moves, the guest is not told: no
+message says so, it finds its interrupts on another VP as it does when a VP goes offline. Sources: OpenVMM
+channels.rs, Linux 6.1 channel.c.
 """
 
 from collections.abc import Iterable
@@ -34,7 +36,7 @@ class Targets:
         """The VP that an open means by `vp`. Raises ProtocolError for one the guest does not have.
 
         NO_TARGET is an open without interrupts (case 064). Below 2.4 the word is something else, and every
-        interrupt goes to VP 0 (spec/01 section 6).
+        interrupt goes to VP 0 (OpenVMM channels.rs).
         """
         if vp != NO_TARGET and wire.NOT_CONNECTED < self.version < wire.V2_4:
             return 0
@@ -64,7 +66,8 @@ class Targets:
             self._respond(message.child_relid, messages.UNSUCCESSFUL)
         elif channel.retarget is None:
             self._start(channel, vp)
-        elif not answered:
+        elif not answered or (channel.unasked and channel.next_target is None):
+            # The guest cannot know of one that it did not ask for, so its own is no violation: it waits.
             channel.next_target = vp
         else:
             raise Refusal(Kind.WRONG_STATE, f"MODIFYCHANNEL of relid {channel.relid} while one is under way")
@@ -74,14 +77,37 @@ class Targets:
         under_way = channel.retarget
         if under_way is None or message.generation != channel.generation or message.vp != under_way[0]:
             raise Refusal(Kind.STALE_ANSWER, f"Retargeted on relid {channel.relid} to VP {message.vp}")
-        channel.retarget = None
+        unasked, channel.retarget, channel.unasked = channel.unasked, None, False
         failed = bool(message.status & messages.FAILED_BIT)
         if failed:
             self.set(channel, under_way[1])
-        if self.version >= wire.V5_3:
+        if self.version >= wire.V5_3 and not unasked:
             self._respond(channel.relid, messages.UNSUCCESSFUL if failed else messages.SUCCESS)
-        elif channel.next_target is not None:
+        if channel.next_target is not None:
             self._start(channel, channel.next_target)
+
+    def objection(self, channel: Channel, vp: int) -> str:
+        """Why the administrator cannot move a channel to a VP; empty if he can."""
+        relid = channel.relid
+        if channel.state is not State.OPEN:
+            return f"relid {relid} is {channel.state.name.lower().replace('_', ' ')}, not open"
+        if channel.target_vp == NO_TARGET:
+            return f"relid {relid} is open without interrupts"
+        if not 0 <= vp < self._vps:
+            return f"VP {vp}: the partition has {self._vps}"
+        if vp in self.stand_ins:
+            return f"VP {vp} is offline"
+        if self.version < wire.V2_4 and vp != self.stand_ins.get(0, 0):
+            return f"at version {self.version >> 16}.{self.version & 0xFFFF} every interrupt goes to VP 0"
+        if channel.retarget is not None:
+            return f"relid {relid} is being moved to VP {channel.retarget[0]} already"
+        return ""
+
+    def move(self, channel: Channel, vp: int) -> None:
+        """The administrator's retarget, to which there is no objection."""
+        if channel.target_vp != vp:
+            self._start(channel, vp)
+            channel.unasked = True
 
     def offline(self, vp: int, live: int, channels: Iterable[Channel]) -> None:
         """VP `vp` has no worker any more and `live` stands in for it."""

@@ -1,4 +1,4 @@
-"""The command `vmbusctl`: status, channels, table, reexec, partition add and remove."""
+"""The command `vmbusctl`: what a daemon knows, partitions to make and end, orders to it and to channels."""
 
 import argparse
 import json
@@ -12,6 +12,13 @@ from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import config, requests
+
+ORDERS = {
+    "retarget": "relid {relid} moved from VP {before} to VP {vp}",
+    "rescind": "relid {relid} rescinded",
+    "reset": "reset",
+}
+"""What is printed when an order is done, with the fields of its result."""
 
 
 def _add_common(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
@@ -44,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "reexec", parents=[common], help="run the daemon's program anew in its place; nothing is stopped"
     )
+    for name, purpose, numbers in (
+        ("retarget", "move a channel's interrupts to another VP", ("relid", "vp")),
+        ("rescind", "take a channel from the guest and from its device", ("relid",)),
+        ("reset", "end the guest of a partition and close every channel", ()),
+    ):
+        command = commands.add_parser(name, parents=[common], help=purpose)
+        command.add_argument("partition", metavar="PARTITION")
+        for number in numbers:
+            command.add_argument(number, metavar=number.upper(), type=int)
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[common], help="make a partition")
@@ -65,6 +81,12 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
         return requests.Table(arguments.partition)
     if arguments.command == "reexec":
         return requests.Reexec()
+    if arguments.command == "retarget":
+        return requests.Retarget(arguments.partition, arguments.relid, arguments.vp)
+    if arguments.command == "rescind":
+        return requests.Rescind(arguments.partition, arguments.relid)
+    if arguments.command == "reset":
+        return requests.Reset(arguments.partition)
     if arguments.action == "remove":
         return requests.PartitionRemove(arguments.partition)
     name, spec = config.parse_partition(arguments.partition)
@@ -80,6 +102,9 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         return
     if arguments.command == "reexec":
         print(f"vmbusd (pid {result['pid']}) runs anew")
+        return
+    if arguments.command in ORDERS:
+        print(f"partition {arguments.partition}: {ORDERS[arguments.command].format(**result)}")
         return
     from rich.console import Console
 

@@ -12,7 +12,7 @@ from vmbusd.abi.errors import VmbusError
 from vmbusd.abi.native import Words
 
 RING_PAGES: Final = (2, 2)
-"""Pages of the out and in ring: the smallest rings that are any (spec/03 section 1)."""
+"""Pages of the out and in ring: the smallest rings that are any."""
 CELL_PAGE: Final = 3
 """The data page of the in ring: the demo moves no packets, so it is free."""
 

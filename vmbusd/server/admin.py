@@ -14,6 +14,9 @@ from vmbusd.abi.errors import ProtocolError, RefusedError, ResourceError, UsageE
 from vmbusd.server import limits, requests
 from vmbusd.server.requests import Answer, Error, Kind, Request
 
+Result = dict[str, object] | asyncio.Future[dict[str, object]]
+"""What becomes of a request: now, or when it is done."""
+
 
 class UnknownPartition(UsageError):
     """A request names a partition that is not there."""
@@ -24,11 +27,11 @@ class AdminLink(asyncio.Protocol):
 
     def __init__(
         self,
-        act: Callable[[Request], dict[str, object]],
+        act: Callable[[Request], Result],
         closed: Callable[["AdminLink"], None],
         log: FilteringBoundLogger,
     ) -> None:
-        """`act(request)` gives the result or raises one of our errors."""
+        """`act(request)` gives the result, at once or later, or raises one of our errors."""
         self._act = act
         self._closed = closed
         self._log = log
@@ -38,6 +41,7 @@ class AdminLink(asyncio.Protocol):
         self._ending = False
         self._last: Answer | None = None
         self._paused = False
+        self._waiting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -53,8 +57,11 @@ class AdminLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._work()
-        if not self._paused and not self._ending:
+        if not (self._paused or self._waiting or self._ending):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -64,7 +71,7 @@ class AdminLink(asyncio.Protocol):
     def _work(self) -> None:
         """Answer the whole lines that are here, as long as the answers find room."""
         at = 0
-        while not self._ending and not self._paused:
+        while not (self._ending or self._paused or self._waiting):
             end = self._buffer.find(b"\n", at)
             if (len(self._buffer) if end < 0 else end) - at > limits.MAX_ADMIN_REQUEST:
                 text = f"a request line has at most {limits.MAX_ADMIN_REQUEST} bytes"
@@ -74,13 +81,36 @@ class AdminLink(asyncio.Protocol):
             line = bytes(self._buffer[at:end])
             at = end + 1
             if line.strip() and not self._ending:
-                self._transport.write(requests.encode(self._answer(line)))
+                self._do(line)
         del self._buffer[:at]
 
-    def _answer(self, line: bytes) -> Answer:
+    def _do(self, line: bytes) -> None:
+        """Answer a line, or take no more until the answer is there."""
+        answer = self._answer(lambda: self._act(requests.decode_request(line)))
+        if isinstance(answer, Answer):
+            self._transport.write(requests.encode(answer))
+            return
+        self._waiting = True
+        self._transport.pause_reading()
+        answer.add_done_callback(self._done)
+
+    def _done(self, later: asyncio.Future[dict[str, object]]) -> None:
+        self._waiting = False
+        if self._ending or later.cancelled():
+            # Nobody is there any more, or the daemon stops and says so; the result is asked for all the same.
+            if not later.cancelled():
+                later.exception()
+            return
+        answer = self._answer(later.result)
+        assert isinstance(answer, Answer)
+        self._transport.write(requests.encode(answer))
+        self._go_on()
+
+    def _answer(self, result: Callable[[], Result]) -> Answer | asyncio.Future[dict[str, object]]:
         kind: Kind
         try:
-            return Answer(ok=True, result=self._act(requests.decode_request(line)))
+            found = result()
+            return found if isinstance(found, asyncio.Future) else Answer(ok=True, result=found)
         except ProtocolError as error:
             kind, text = "bad-request", str(error)
         except UnknownPartition as error:

@@ -3,7 +3,7 @@
 A plain link ends with its socket. A resumable one is *away* then: what it is told is kept in its session, and
 it is over only when the grace time has passed, its process is known to be gone, or somebody said farewell.
 Until then the same process may show the link's token at the door and goes on where the two sessions stand.
-Source: DESIGN section 4, docs/sockets.md "A link that lives on".
+Source: docs/design.md section 4, docs/sockets.md "A link that lives on".
 """
 
 import abc
@@ -173,6 +173,9 @@ class Attached(abc.ABC):
                 self.partition.link_confirmed(self, body.received)
             self._pump(self.session)
             self.drained()
+        elif header.kind == Kind.SIGNAL:
+            # Not numbered: it says "look", and a resume looks anyway.
+            self.signal_event(header, data)
         else:
             self.numbered(header, data)
 
@@ -190,6 +193,17 @@ class Attached(abc.ABC):
     @abc.abstractmethod
     def handle(self, header: link.Header, data: bytes) -> None:
         """One packet. Raises ProtocolError when it has no place on this link."""
+
+    def signal_event(self, header: link.Header, data: bytes) -> None:
+        """HvSignalEvent of a guest, on the one connection that has nobody but the daemon behind it."""
+        body = link.decode_body(header, data)
+        assert isinstance(body, link.Signal)
+        if body.connection_id != link.SHARED_EVENT_CONNECTION:
+            self.refuse("unknown connection", f"signal on event connection {body.connection_id}")
+        elif not self.partition.pages.signalled():
+            self.refuse(
+                "no interrupt page", "signal on the shared event connection without an interrupt page"
+            )
 
     def misplaced(self, header: link.Header) -> ProtocolError:
         """The error for a kind of packet that this role does not send."""
@@ -272,6 +286,7 @@ class Attached(abc.ABC):
         assert self.session is not None
         self.log.info("link resumed", resumed=self.resumed, again=self.session.waiting)
         self._pump(self.session)
+        self.partition.pages.signalled()
 
     def was_never_known_to(self, peer: Peer) -> bool:
         """Whether this process asked for this link, and asks again because no welcome came: the daemon died,

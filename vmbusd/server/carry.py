@@ -37,8 +37,13 @@ class Carrier:
             ),
             effects.CloseSlot: self._close_slot,
             effects.EmptySlot: lambda effect, _: self._table.empty(effect.flag, effect.relid),
+            effects.ModifyPages: self._modify_pages,
+            effects.ResetPages: lambda _effect, _: partition.pages.let_go(),
+            effects.ArmMonitor: lambda effect, _: partition.pages.arm(effect),
+            effects.DisarmMonitor: lambda effect, _: partition.pages.disarm(effect),
             effects.SetState: lambda effect, _: self._table.set_state(effect.relid, effect.state),
             effects.Disconnected: lambda _effect, _: partition.log.info("guest disconnected"),
+            effects.ResetDone: lambda _effect, _: partition.log.info("reset done"),
         }
 
     @property
@@ -92,6 +97,14 @@ class Carrier:
             if (host := self._partition.hosts.get(effect.host)) is not None:
                 host.refuse("no memory", str(error))
                 self._partition.feed(host, inputs.TakenBack(effect.host, effect.offer_id))
+
+    def _modify_pages(self, effect: effects.ModifyPages, _: Attached | None) -> None:
+        self.modify_pages(effect)
+
+    def modify_pages(self, effect: effects.ModifyPages) -> None:
+        """Use these pages, if they can be had, and say so. Done twice it is done once."""
+        ok = self._partition.pages.use(effect)
+        self._partition.feed(None, inputs.PagesModified(effect.ticket, ok))
 
     def _close_slot(self, effect: effects.CloseSlot, _: Attached | None) -> None:
         self._partition.memory.table.close(effect.flag)

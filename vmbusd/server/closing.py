@@ -3,7 +3,7 @@
 close(r): the open bit is cleared, then RUN must be seen absent from the claim once; only then is the close
 completed, whoever held the claim. A stopped worker delays its own channel and nothing else. The block is
 cleared between the look and the completion: nobody claims it with an open slot in that time. Source: docs/
-signal-protocol.md, "Close, rescind, release, reuse".
+signal-protocol.md section 6.
 """
 
 import asyncio

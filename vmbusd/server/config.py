@@ -34,7 +34,8 @@ class PartitionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     What the guest finds: `max_version` such as "5.3", the newest protocol version accepted (None: all);
     `relid_offset`, how many of the lowest relids are never used; `absolute_order`, offers are listed by their
     order before anything else; `trusted`, messages of the guest count as trusted, so that confidential
-    channels may be negotiated."""
+    channels may be negotiated; `guest_pages`, the daemon may use pages that the guest names: without it
+    there is no legacy interrupt page and no monitored channel."""
 
     vps: int = layout.DEFAULT_VPS
     ram_size: int | str = layout.DEFAULT_RAM_SIZE
@@ -44,6 +45,7 @@ class PartitionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relid_offset: int = 0
     absolute_order: bool = False
     trusted: bool = False
+    guest_pages: bool = True
 
     def ram_bytes(self) -> int:
         """Guest memory in bytes. Raises UsageError for text that is no size."""
@@ -63,6 +65,7 @@ class PartitionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             max_version=newest,
             relid_offset=self.relid_offset,
             absolute_order=self.absolute_order,
+            guest_pages=self.guest_pages,
         )
         options.check()
         return options

@@ -2,7 +2,7 @@
 
 Start: descriptor limit, directory, reclaim of dead sets, partitions, and only then the sockets, so whoever
 can connect finds everything there. Stop (SIGTERM, SIGINT, SIGHUP): every link is told, every object and file
-of ours is removed, exit status 0. Source: DESIGN section 4; docs/daemon.md.
+of ours is removed, exit status 0. Source: docs/design.md section 4; docs/daemon.md.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import uvloop
@@ -21,8 +21,8 @@ from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
-from vmbusd.server import journal, limits, log, reexec, requests, starting, status
-from vmbusd.server.admin import AdminLink, UnknownPartition
+from vmbusd.server import journal, limits, log, orders, reexec, requests, starting, status
+from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
 from vmbusd.server.notify import Notifier
@@ -67,16 +67,22 @@ class Daemon:
         self._resumed: list[str] = []
         self._admins: set[AdminLink] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._orders: set[asyncio.Task[Any]] = set()
         self._listeners: list[tuple[str, Listener]] = []
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._started = time.monotonic()
-        self._acts: dict[type[Any], Callable[[Any], dict[str, object]]] = {
+        self._acts: dict[type[Any], Callable[[Any], Result]] = {
             requests.Status: lambda _: self._status(),
             requests.Channels: lambda r: {"channels": status.channels_view(self._partition(r.partition))},
             requests.Table: lambda r: {"slots": status.table_view(self._partition(r.partition))},
             requests.PartitionAdd: self._add_requested,
             requests.PartitionRemove: self._remove_requested,
             requests.Reexec: self._reexec_requested,
+            requests.Retarget: lambda r: self._order(
+                orders.retarget(self._partition(r.partition), r.relid, r.vp)
+            ),
+            requests.Rescind: lambda r: self._order(orders.rescind(self._partition(r.partition), r.relid)),
+            requests.Reset: lambda r: self._order(orders.reset(self._partition(r.partition))),
         }
         self._again = again
         self._handed_over = handed_over
@@ -266,10 +272,17 @@ class Daemon:
         except OSError as error:
             raise ResourceError(f"cannot run {sys.executable} again: {error.strerror}") from error
 
-    def _act(self, request: Request) -> dict[str, object]:
+    def _act(self, request: Request) -> Result:
         # What the answer counts as done has left, so whoever reads it finds what it led to.
         self.door.turn.end()
         return self._acts[type(request)](request)
+
+    def _order(self, order: Coroutine[Any, Any, dict[str, object]]) -> Result:
+        """Begin to carry it out; the answer comes when it is done."""
+        task = self.loop.create_task(order)
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+        return task
 
     def _status(self) -> dict[str, object]:
         return {
@@ -313,6 +326,8 @@ class Daemon:
         for partition in self.partitions.values():
             partition.close(Code.STOPPING, STOPPING)
         self.partitions.clear()
+        for order in self._orders:
+            order.cancel()
         for admin in list(self._admins):
             admin.end(Answer(ok=False, error=Error("refused", STOPPING)))
         self.runtime.close()

@@ -2,7 +2,7 @@
 
 Order of the checks: bytes, ABI version, socket, partition, who may, then what the role needs. A refusal is
 always a packet with a code and a text that names the thing. Nothing is made for a peer before its hello was
-found good. Source: DESIGN section 4.
+found good. Source: docs/design.md section 4.
 """
 
 import asyncio

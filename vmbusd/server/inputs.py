@@ -116,6 +116,19 @@ class Reset(msgspec.Struct, frozen=True, tag=12, array_like=True):
     """Make the bus as new."""
 
 
+class Retarget(msgspec.Struct, frozen=True, tag=18, array_like=True):
+    """The administrator moves a channel to a VP."""
+
+    relid: int
+    vp: int
+
+
+class Rescind(msgspec.Struct, frozen=True, tag=19, array_like=True):
+    """The administrator takes a channel from the guest."""
+
+    relid: int
+
+
 class LinkMade(msgspec.Struct, frozen=True, tag=13, array_like=True):
     """A link begins. `pid` and `start_time` (field 22 of /proc/PID/stat, 0: not known) name its process;
     `token` is empty when the link dies with its socket."""
@@ -181,6 +194,8 @@ ToBus = (
     | Tick
     | GuestOutput
     | Reset
+    | Retarget
+    | Rescind
 )
 """What the bus hears of."""
 OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
@@ -199,6 +214,8 @@ _Other = (
     | Tick
     | GuestOutput
     | Reset
+    | Retarget
+    | Rescind
     | LinkMade
     | LinkRenewed
     | LinkConfirmed
@@ -270,6 +287,8 @@ _APPLY: Final[dict[type[msgspec.Struct], Callable[[Bus, Any, bool], list[Effect]
     Tick: lambda bus, what, _: bus.tick(what.now),
     GuestOutput: lambda bus, what, _: bus.guest_output(what.ready),
     Reset: lambda bus, _what, _: bus.reset(),
+    Retarget: lambda bus, what, _: bus.retarget(what.relid, what.vp),
+    Rescind: lambda bus, what, _: bus.rescind(what.relid),
 }
 
 

@@ -60,6 +60,12 @@ CLAIM_POLL_MAX: Final = 0.010
 """Seconds between looks at the claims of closing channels, doubling from first to max."""
 SNAPSHOT_RETRY: Final = 1.0
 """Seconds until a snapshot for which there was no room is tried again."""
+ORDER_PATIENCE: Final = 5.0
+"""Seconds in which an order of the administrator is acknowledged; `vmbusctl` itself waits for 10."""
+MONITOR_LATENCY: Final = 1000
+"""Latency of a monitored channel whose guest asks for none, in units of 100 ns: what Hyper-V is known for."""
+SHORTEST_SCAN: Final = 100_000
+"""Nanoseconds between scans of a monitor page, however little a guest asks for: a scan costs some 20 000."""
 VP_VACANT_GRACE: Final = 2.0
 """Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
 OBJECT_CHECK_INTERVAL: Final = 1.0

@@ -2,8 +2,8 @@
 
 The first packet of a link is a hello; `door` turns it into one of the receivers here. A packet that does not
 fit its link ends the link with a reason (Bye); what is wrong inside a channel message is for the bus to judge
-and ends nothing. How a link lives on without its socket is `attached`'s matter. Source: DESIGN section 4,
-docs/sockets.md.
+and ends nothing. How a link lives on without its socket is `attached`'s matter. Source: docs/design.md
+section 4, docs/sockets.md.
 """
 
 from collections import deque
@@ -56,6 +56,9 @@ class GuestControl(Attached):
     def handle(self, header: link.Header, data: bytes) -> None:
         if header.kind == Kind.DETACHED:
             self.leave()
+            return
+        if header.kind == Kind.SIGNAL:
+            self.signal_event(header, data)
             return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
@@ -157,6 +160,9 @@ class Worker(Attached):
         self.transmit(link.encode(link.Detach(self.vp), sequence=self.next_sequence()))
 
     def handle(self, header: link.Header, data: bytes) -> None:
+        if header.kind == Kind.SIGNAL:
+            self.signal_event(header, data)
+            return
         if header.kind != Kind.DETACHED:
             raise self.misplaced(header)
         body = link.decode_body(header, data)

@@ -1,11 +1,13 @@
 """The objects of one partition as the daemon sees them: mapped, guarded, with the native core on top.
 
-Only what the daemon itself has to touch is mapped: not guest memory, not a host's page. A fault in a mapping
-(a peer truncated the object) leaves zeros and a dead guard; `trouble` tells, and the partition ends.
+Only what the daemon itself has to touch is mapped: of guest memory and hosts' pages nothing but what
+`guest_pages` asks for, while it does. A fault in a mapping (a peer truncated the object) leaves zeros and a
+dead guard; `faulted` tells, and the partition ends.
 """
 
 import contextlib
 import mmap
+from dataclasses import dataclass
 from typing import Final
 
 from vmbusd.abi import layout, link, native
@@ -18,6 +20,14 @@ EPOCH: Final = 1
 """The first daemon on a set; each one that takes it over counts one more."""
 _EPOCH_AT: Final = 32
 """Offset of the epoch in the table's header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of an object that is mapped for a while."""
+
+    map: mmap.mmap
+    guard: native.Guard
 
 
 class Memory:
@@ -77,6 +87,23 @@ class Memory:
         self._mappings.append(mapping)
         self._guards.append(native.Guard(mapping, str(made.path)))
         return mapping
+
+    def window(self, made: SharedObject, size: int, offset: int = 0) -> Window:
+        """Map `size` bytes at `offset`, a page boundary, until `drop`. Raises ResourceError."""
+        try:
+            mapping = mmap.mmap(made.fd, size, offset=offset)
+        except OSError as error:
+            raise ResourceError(f"{made.path}: cannot be mapped: {error.strerror}") from error
+        window = Window(mapping, native.Guard(mapping, str(made.path)))
+        self._guards.append(window.guard)
+        return window
+
+    def drop(self, window: Window) -> None:
+        """Unmap it. Whoever still looks through it keeps the memory, not the guard."""
+        self._guards.remove(window.guard)
+        window.guard.release()
+        with contextlib.suppress(BufferError):
+            window.map.close()
 
     def _doorbell(self, vp: int, there: bool) -> native.Doorbell:
         if self.objects.eventfd:

@@ -3,7 +3,7 @@
 Rules: `-table` comes first and is locked at once, and goes last, so that a half-made or half-removed set is
 recognized (see `reclaim`). What somebody may store to without asking is reserved before it is handed out, so
 a full /dev/shm is an error here and never a SIGBUS there. Whatever is removed is removed only while the name
-still means our object. Source: DESIGN section 2, shm_overview(7), sem_overview(7).
+still means our object. Source: docs/design.md section 2, shm_overview(7), sem_overview(7).
 """
 
 import contextlib

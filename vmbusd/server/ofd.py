@@ -2,7 +2,7 @@
 
 A lock belongs to the open file description, so it lives exactly as long as somebody holds that description:
 a descriptor passed to a peer carries it along, a mapping keeps it. Source: fcntl(2), "Open file description
-locks"; DESIGN section 2 for which byte means what.
+locks"; docs/design.md section 2 for which byte means what.
 """
 
 import fcntl

@@ -19,12 +19,13 @@ from structlog.typing import FilteringBoundLogger
 from vmbusd.abi import layout, link, native
 from vmbusd.abi.link import Code, Object, Role
 from vmbusd.bus.bus import Bus
-from vmbusd.bus.effects import FillSlot
+from vmbusd.bus.effects import FillSlot, ModifyPages
 from vmbusd.server import inputs, limits, ofd, state
 from vmbusd.server.attached import Attached
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
+from vmbusd.server.guest_pages import GuestPages
 from vmbusd.server.journal import Journal
 from vmbusd.server.keeper import Keeper
 from vmbusd.server.links import GuestControl, HostLink, Worker
@@ -37,9 +38,9 @@ from vmbusd.server.tokens import Tokens
 class Partition:
     """A living partition, until `close`; `starting` makes it.
 
-    Attributes: `name`, `spec`; `bus`; `memory`; `keeper`, its journal; `vps`; `control`, the guest's control
-    link; `workers`, `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an
-    administrator should know; `counters`, effects carried out and refused.
+    Attributes: `name`, `spec`; `bus`; `memory`; `pages`, those that the guest named; `keeper`, its journal;
+    `vps`; `control`, the guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead,
+    or None; `warnings`, what an administrator should know; `counters`, effects carried out and refused.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Partition:
             online=lambda vp: self.feed(None, inputs.Online(vp)),
             keep=self.keeper.keep,
         )
+        self.pages = GuestPages(loop, self.memory, self.log)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.tokens = Tokens()
         self.control: GuestControl | None = None
@@ -135,6 +137,10 @@ class Partition:
     def reserve_block(self, effect: FillSlot) -> None:
         """Make sure that a channel which is in the table has its block."""
         self._carrier.reserve_block(effect)
+
+    def modify_pages(self, effect: ModifyPages) -> None:
+        """Use other pages of the guest, as the bus asked before a restart."""
+        self._carrier.modify_pages(effect)
 
     def tell_time(self) -> None:
         """Let the bus know what time it is."""
@@ -297,6 +303,7 @@ class Partition:
         self.check_objects()
         self.feed(None, inputs.HostGone(host.number))
         self.objects.remove_host(host.number)
+        self.pages.host_gone(host.number)
 
     def host_dead(self, host: HostLink) -> None:
         """Nothing of this host signals any more."""
@@ -339,6 +346,7 @@ class Partition:
     def _end_links(self, code: Code, text: str) -> None:
         self.vps.stop()
         self.closing.stop()
+        self.pages.close()
         self._set_alarm()
         self._inputs.clear()
         for attached in self.links():

@@ -1,7 +1,7 @@
 """Who is at the other end of a socket, and the only proof that it is dead: its pidfd.
 
 A closed link, a missed heartbeat or an expired grace time is not death; a stopped process may still continue
-inside a callback. Source: spec "dead means dead" of docs/signal-protocol.md, pidfd_open(2), socket(7).
+inside a callback. Source: docs/signal-protocol.md section 5, pidfd_open(2), socket(7).
 """
 
 import asyncio

@@ -5,7 +5,7 @@ for writing: byte 0 is the daemon's, byte 1 is read-locked by every peer. The lo
 removed, members first and the table last, so two daemons that start at once do not meet in it and an
 interrupted removal is found again. A set without lockable table may still be under construction: it has to be
 older than `limits.YOUNG_SET`, unless it bears our own instance name, which nobody else uses while we hold its
-runtime directory. Sets of other users are none of our business. Source: DESIGN section 2.
+runtime directory. Sets of other users are none of our business. Source: docs/design.md section 2.
 """
 
 import contextlib

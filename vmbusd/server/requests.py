@@ -45,6 +45,7 @@ class PartitionAdd(
     relid_offset: int = 0
     absolute_order: bool = False
     trusted: bool = False
+    guest_pages: bool = True
 
 
 class PartitionRemove(
@@ -59,7 +60,28 @@ class Reexec(msgspec.Struct, frozen=True, tag="reexec", tag_field="command", for
     """Run the daemon's program anew in its place: nothing is stopped, links resume."""
 
 
-Request = Status | Channels | Table | PartitionAdd | PartitionRemove | Reexec
+class Retarget(msgspec.Struct, frozen=True, tag="retarget", tag_field="command", forbid_unknown_fields=True):
+    """Move an open channel's interrupts to a VP; answered when its host has acknowledged."""
+
+    partition: str
+    relid: int
+    vp: int
+
+
+class Rescind(msgspec.Struct, frozen=True, tag="rescind", tag_field="command", forbid_unknown_fields=True):
+    """Take a channel, with its subchannels, from the guest and from its host."""
+
+    partition: str
+    relid: int
+
+
+class Reset(msgspec.Struct, frozen=True, tag="reset", tag_field="command", forbid_unknown_fields=True):
+    """End the guest and close every channel; answered when every device has let go."""
+
+    partition: str
+
+
+Request = Status | Channels | Table | PartitionAdd | PartitionRemove | Reexec | Retarget | Rescind | Reset
 
 
 class Error(msgspec.Struct, frozen=True):

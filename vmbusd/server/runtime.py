@@ -2,7 +2,7 @@
 
 Rules: the directory is ours, nobody else may write to it, no symbolic link leads to it; all files in it are
 reached through its descriptor. The lock is flock on a file whose name is checked again after locking,
-because the daemon before us removes it when it stops. Source: DESIGN section 4.
+because the daemon before us removes it when it stops. Source: docs/design.md section 4.
 """
 
 import contextlib

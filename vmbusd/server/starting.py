@@ -210,6 +210,8 @@ def _link(made: Partition, known: KnownLink, peer: Peer) -> Attached:
 def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Attached], door: Door) -> None:
     """Finish what may be half done; each step may be done again by the next daemon, should we die in it."""
     picture = made.bus.picture()
+    # Before any target is written: through a page or not is decided by what is in use.
+    made.pages.take_over(picture.pages)
     written = reconcile(made.memory, picture)
     strays = made.objects.remove_strays()
     if written or strays:
@@ -220,6 +222,10 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
         made.reserve_block(shown.fill)
     for close in picture.closing:
         made.closing.add(close.flag, close.generation)
+    for armed in picture.armed:
+        made.pages.arm(armed)
+    if picture.modifying is not None:
+        made.modify_pages(picture.modifying)
     made.vps.go_on()
     for attached in links:
         if attached.peer.is_dead():
@@ -228,4 +234,6 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
             attached.bye(Code.STOPPING, "it ended with the daemon before")
     if made.control is None:
         made.vps.guest_gone()
+    # What the guest announced while nobody was there to hear it.
+    made.pages.signalled()
     made.tell_time()

@@ -35,6 +35,7 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "hosts": [_link_view(host) | {"link": number} for number, host in sorted(partition.hosts.items())],
         "channels": len(partition.bus.channels()),
         "closing": len(partition.closing),
+        "guest_pages": partition.pages.statistics(),
         "warnings": [*partition.warnings, *([partition.keeper.trouble] if partition.keeper.trouble else [])],
         "limits": _limits_view(partition),
         "counters": {name: count for name, count in partition.counters.items() if count},

@@ -3,7 +3,7 @@
 A token is 128 random bits of one link. It is good for this link's partition, role and process only, it is
 replaced by each resume, and no log ever shows it. The one before stays good until a packet came over the new
 socket: the welcome that carried the new one may never have arrived. Who guesses is not helped by speed:
-after a few wrong tokens of one uid, each further one is answered late. Source: DESIGN section 4.
+after a few wrong tokens of one uid, each further one is answered late. Source: docs/design.md section 4.
 """
 
 import os

@@ -75,7 +75,7 @@ def _laid_out(ranges: list[Range]) -> bytes:
 
 
 def _is_refused(extra: bytes) -> None:
-    """Ranges with too few pages are Linux's bytes, but no reader may follow them (spec/03 section 10)."""
+    """Ranges with too few pages are Linux's bytes, but no reader may follow them."""
     try:
         decoded = packets.decode_gpa_direct(extra)
     except ProtocolError:

@@ -25,6 +25,7 @@ SHARED: list[type[msgspec.Struct]] = [
     link.Detached,
     link.Bye,
     link.Confirm,
+    link.Signal,
 ]
 DEVICE: list[type[msgspec.Struct]] = [
     device_link.Offer,
@@ -58,6 +59,7 @@ SIZES = {
     link.Detached: 4,
     link.Bye: 4,
     link.Confirm: 8,
+    link.Signal: 8,
     device_link.Offer: 180,
     device_link.Revoke: 4,
     device_link.Opened: 12,

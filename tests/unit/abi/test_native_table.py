@@ -119,6 +119,8 @@ def test_the_header_says_what_the_table_is(world: World) -> None:
         "ram_size": 1 << 40,
         "partition": "p" * 32,
         "fault_armed": True,
+        "interrupt_page": 0,
+        "monitor_page": 0,
     }
     right: dict[str, Any] = {"vps": 1, "epoch": 1, "ram_size": 0, "partition": "x"}
     wrong: list[dict[str, Any]] = [

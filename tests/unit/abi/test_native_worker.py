@@ -1,6 +1,7 @@
 """Dispatch: which callbacks one pass over a page runs, how claims hold, and what errors do."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -59,6 +60,36 @@ def test_a_bit_without_an_open_channel_is_dropped(world: World) -> None:
     assert world.statistics()["callbacks"] == 1
     assert [world.memory.interrupts(flag) for flag in (6, 7, 8, 9)] == [0, 0, 0, 1]
     assert [world.memory.claim(flag) for flag in (6, 7, 8, 9)] == [0] * 4
+
+
+def test_a_callback_detached_within_the_scan_is_not_run(world: World) -> None:
+    """Its bit was taken already; the worker asks for a callback, gets none, goes on quietly (case 229)."""
+    world.open(5, call=lambda _: world.registry.unbind(6, 1))
+    world.open(6)
+    world.pages[0].set_many([5, 6])
+
+    assert world.worker().dispatch() == 2
+    assert world.called == []
+    assert world.missed == [(6, 1)]
+    assert world.failures == []
+    assert [world.memory.claim(flag) for flag in (5, 6)] == [0, 0]
+
+
+def test_a_callback_runs_in_the_scan_and_nobody_masks_the_ring(world: World) -> None:
+    """On the worker's own thread, before the pass is over; of the guest's block only the counter is touched:
+    whoever wants the ring masked does it in the callback (case 228)."""
+    seen: list[tuple[int, bool]] = []
+    worker = world.worker()
+    world.open(5, call=lambda _: seen.append((threading.get_ident(), world.taken().load(0) != 0)))
+    world.memory.set_ring(5, 16, 4, 2, 7)
+    world.pages[0].set(5)
+    before = bytes(world.blocks[5 * layout.BLOCK_SIZE : 6 * layout.BLOCK_SIZE])
+
+    assert worker.dispatch() == 1
+    assert seen == [(threading.get_ident(), True)]
+    after = bytes(world.blocks[5 * layout.BLOCK_SIZE : 6 * layout.BLOCK_SIZE])
+    changed = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert changed == [layout.BLOCK_CLEARED_FROM]
 
 
 def test_the_interrupt_counter_moves_by_one(world: World) -> None:

@@ -50,7 +50,7 @@ def test_a_full_slot_is_not_overwritten_but_marked() -> None:
 
 
 def test_messages_come_in_order_with_one_eom_each() -> None:
-    """EOM is asked for exactly while another message waits (spec/01 section 2)."""
+    """EOM is asked for exactly while another message waits."""
     page = bytearray(PAGE)
     host, guest = MessagePage(page), MessageReader(page)
     posted = [host.post(SINT, rescind(relid)) for relid in range(1, 5)]
@@ -234,7 +234,7 @@ def test_a_disconnected_guest_drops_what_it_has_taken() -> None:
 
 
 def test_an_empty_slot_asks_for_no_eom() -> None:
-    """Nothing to do, also when a stray "more waits" stands beside it (spec/01 section 2)."""
+    """Nothing to do, also when a stray "more waits" stands beside it."""
     page = bytearray(PAGE)
     page[512 + 5] = 1
 

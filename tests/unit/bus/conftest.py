@@ -10,7 +10,13 @@ from tests.unit.bus.daemon import Daemon
 from vmbusd.bus.options import BusOptions
 
 
-@pytest.fixture(params=["bus", "daemon"], autouse=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # No autouse fixture: the random walks are test cases of unittest, which take no parameters.
+    metafunc.fixturenames.append("played_by")
+    metafunc.parametrize("played_by", ["bus", "daemon"], indirect=True)
+
+
+@pytest.fixture
 def played_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a `Script` plays with."""
 

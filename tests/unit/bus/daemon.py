@@ -24,7 +24,7 @@ from vmbusd.bus.picture import Picture
 INPUTS: Final = frozenset(
     {
         *("guest_message", "guest_output", "guest_gone", "host_message", "host_gone", "host_dead"),
-        *("claim_free", "pages_modified", "reset", "tick", "vp_offline", "vp_online"),
+        *("claim_free", "pages_modified", "reset", "tick", "vp_offline", "vp_online", "retarget", "rescind"),
     }
 )
 FEW: Final = 64

@@ -160,6 +160,10 @@ class Script:
         """A VP has a worker again."""
         return self._carry_out(self.bus.vp_online(vp))
 
+    def order(self, name: str, *numbers: int) -> list[Effect]:
+        """The administrator orders a retarget or a rescind."""
+        return self._carry_out(getattr(self.bus, name)(*numbers))
+
     # Short ways to a state
 
     def offer(self, offer_id: int = 1, *, host: int = 0, interface: int = 1, index: int = 0) -> list[Effect]:

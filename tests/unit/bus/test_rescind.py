@@ -54,7 +54,7 @@ def test_revoke_of_a_channel_in_use(script: Script, stage: str) -> None:
 
 
 def test_the_relid_waits_for_the_claim(script: Script) -> None:
-    """Released and rescinded, but a callback still runs: nobody gets relid or flag (spec/07 section 6)."""
+    """Released and rescinded, but a callback still runs: nobody gets relid or flag."""
     script.opened()
     script.host(REVOKE)
     assert script.guest(RELEASED) == [SetState(1, State.REVOKED_CLIENT_RELEASE)]
@@ -255,7 +255,7 @@ def test_a_host_that_is_gone(script: Script) -> None:
 
 
 def test_a_host_that_is_gone_but_not_dead(script: Script) -> None:
-    """Rings and relid wait for its death: it may be signalling still (DESIGN section 2)."""
+    """Rings and relid wait for its death: it may be signalling still (docs/design.md section 2)."""
     script.opened()
 
     assert sent(script.host_gone()) == [RESCIND]

@@ -3,8 +3,6 @@
 `Script` checks every effect as it is carried out; the machine here only chooses what happens next.
 """
 
-from random import Random
-from typing import cast
 from uuid import UUID
 
 import msgspec
@@ -12,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.bus.daemon import Daemon
 from tests.unit.bus.script import FAILURE, RAM_PAGES, VPS, Script, contact, header, range_words
 from vmbusd.abi import device_link, gpadl, messages, wire
 from vmbusd.abi.layout import NO_TARGET
@@ -147,6 +144,15 @@ class BusMachine(RuleBasedStateMachine):
     @rule(relid=RELIDS, vp=VPS_NAMED)
     def modify(self, relid: int, vp: int) -> None:
         self.guest(messages.ModifyChannel(relid, vp))
+
+    @rule(relid=RELIDS, vp=VPS_NAMED)
+    def order_retarget(self, relid: int, vp: int) -> None:
+        self.script.order("retarget", relid, vp)
+
+    @rule(relid=RELIDS, now=RARELY)
+    def order_rescind(self, relid: int, now: bool) -> None:
+        if now:
+            self.script.order("rescind", relid)
 
     @rule(now=RARELY)
     def unload(self, now: bool) -> None:
@@ -377,13 +383,6 @@ class BusMachine(RuleBasedStateMachine):
         assert script.bus.channels() == []
 
 
-class CrashMachine(BusMachine):
-    """The same, and the daemon dies at almost every input: before it, after it, between its effects."""
-
-    def new_bus(self) -> Bus:
-        return cast(Bus, Daemon(OPTIONS, vps=VPS, ram_pages=RAM_PAGES, dice=Random(7)))
-
-
 def many(examples: int) -> settings:
     """So many runs, each as long as it takes."""
     return settings(
@@ -396,5 +395,3 @@ def many(examples: int) -> settings:
 
 TestBus = BusMachine.TestCase
 TestBus.settings = many(150)
-TestCrashes = CrashMachine.TestCase
-TestCrashes.settings = many(100)

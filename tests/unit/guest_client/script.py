@@ -8,7 +8,7 @@ import msgspec
 from guest_client import actions
 from guest_client.actions import Action
 from guest_client.client import Client
-from guest_client.operations import Phase
+from guest_client.phases import Phase
 from vmbusd.abi import messages, wire
 
 INTERFACE = UUID(int=0x1111)

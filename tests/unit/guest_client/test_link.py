@@ -1,5 +1,6 @@
 """The link's thread over a socket pair: nothing blocks, nothing leaks, every end is told once."""
 
+import errno
 import os
 import socket
 import threading
@@ -7,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from guest_client import posting
 from guest_client.link import LinkThread
 from vmbusd.abi import link
-from vmbusd.abi.errors import LinkClosed, LinkLost, ObjectDead, ProtocolError, VmbusError
+from vmbusd.abi.errors import LinkClosed, LinkLost, ObjectDead, ProtocolError, ResourceError, VmbusError
 from vmbusd.abi.link_socket import LinkSocket
 
 PATIENCE = 10.0
@@ -36,6 +38,7 @@ class Ends:
         self.attached = Attached(ours, link.MAX_GUEST_PACKET)
         self.packets: list[bytes] = []
         self.reasons: list[VmbusError] = []
+        self.unsent: list[tuple[bytes, VmbusError]] = []
         self.heard = threading.Semaphore(0)
         self.idles = threading.Semaphore(0)
         self.thread = self.make({})
@@ -47,8 +50,13 @@ class Ends:
             packet=self.on_packet,
             ended=self.on_end,
             idle=self.on_idle,
+            unsent=self.on_unsent,
             watch=watch,  # type: ignore[arg-type]
         )
+
+    def on_unsent(self, packet: bytes, error: VmbusError) -> None:
+        self.unsent.append((packet, error))
+        self.heard.release()
 
     def on_packet(self, header: link.Header, packet: bytes) -> None:
         if packet == MESSAGE[:-1] + b"!":
@@ -205,3 +213,44 @@ def test_closing_twice_is_fine(ends: Ends) -> None:
     ends.thread.close()
     ends.thread.wake()
     assert ends.reasons == []
+
+
+class NoBuffers:
+    """A socket that fails with ENOBUFS `times` times, then works."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self.sock = sock
+        self.left = times
+
+    def send(self, data: bytes, flags: int) -> int:
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.ENOBUFS, "no buffers")
+        return self.sock.send(data, flags)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.sock, name)
+
+
+def test_a_machine_out_of_buffers_is_tried_again(ends: Ends) -> None:
+    """What could not be sent goes out in its order when there are buffers again (case 294)."""
+    ends.attached.sock = NoBuffers(ends.attached.sock, 8)  # type: ignore[assignment]
+    for number in range(3):
+        ends.thread.post(link.encode_message(b"message%d" % number, where=1))
+
+    for number in range(3):
+        assert ends.theirs.recv(4096).endswith(b"message%d" % number)
+    assert ends.unsent == []
+
+
+def test_a_packet_that_never_gets_buffers_is_told(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last try it is given up with an error, and what comes behind it goes out (case 294)."""
+    monkeypatch.setattr(posting, "TRIES", 5)
+    ends.attached.sock = NoBuffers(ends.attached.sock, 5)  # type: ignore[assignment]
+    ends.thread.post(MESSAGE)
+    ends.thread.post(link.encode_message(b"the next", where=1))
+    ends.wait()
+
+    assert [packet for packet, _ in ends.unsent] == [MESSAGE]
+    assert isinstance(ends.unsent[0][1], ResourceError)
+    assert ends.theirs.recv(4096).endswith(b"the next")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guest_client import actions
-from guest_client.operations import Phase
+from guest_client.phases import Phase
 from tests.unit.guest_client.script import begin_open, connected, ends, offer, only, opened, sent, tell
 from vmbusd.abi import messages
 from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError

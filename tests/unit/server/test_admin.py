@@ -1,6 +1,7 @@
 """The administrator's stream, without a socket: pieces, order, limits and what each error is called."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,7 +10,7 @@ import pytest
 
 from vmbusd.abi.errors import ProtocolError, ResourceError, UsageError
 from vmbusd.server import limits, log, requests
-from vmbusd.server.admin import AdminLink, UnknownPartition
+from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.requests import Answer, Request
 
 
@@ -42,7 +43,7 @@ class Transport:
         self.closed = True
 
 
-def linked(act: Callable[[Request], dict[str, object]], room: int = -1) -> tuple[AdminLink, Transport]:
+def linked(act: Callable[[Request], Result], room: int = -1) -> tuple[AdminLink, Transport]:
     """A link whose requests go to `act`."""
     transport = Transport(room)
     transport.link = AdminLink(act, lambda _: None, log.get())
@@ -144,3 +145,69 @@ def test_a_daemon_that_stops_tells_a_client_whose_connection_is_only_being_made(
 
     assert [answer["error"]["kind"] for answer in transport.written] == ["refused"]
     assert transport.closed
+
+
+def test_an_answer_that_comes_later_holds_up_those_behind_it() -> None:
+    """Requests after it are neither read nor carried out before; answers stay in order."""
+    loop = asyncio.new_event_loop()
+    later: asyncio.Future[dict[str, object]] = loop.create_future()
+    link, transport = linked(lambda request: later if isinstance(request, requests.Reset) else {"now": True})
+
+    link.data_received(b'{"command":"reset","partition":"a"}\n{"command":"status"}\n{"comm')
+    assert (transport.written, transport.reading) == ([], False)
+    link.data_received(b'and":"status"}\n')
+    assert transport.written == []
+    later.set_result({"later": True})
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    assert [answer["result"] for answer in transport.written] == [
+        {"later": True},
+        {"now": True},
+        {"now": True},
+    ]
+    assert transport.reading is True
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(UsageError("no"), "refused"), (ResourceError("none"), "resource"), (OSError(), "internal")],
+)
+def test_a_later_error_is_an_answer_too(error: Exception, kind: str) -> None:
+    """With the same kinds as one that comes at once."""
+    loop = asyncio.new_event_loop()
+    later: asyncio.Future[dict[str, object]] = loop.create_future()
+    link, transport = linked(lambda _: later)
+
+    link.data_received(b'{"command":"status"}\n')
+    later.set_exception(error)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    assert [answer["error"]["kind"] for answer in transport.written] == [kind]
+
+
+def test_nobody_waits_for_a_later_answer_any_more() -> None:
+    """The administrator has left, or the daemon stops: nothing is written, nothing is reported."""
+    loop = asyncio.new_event_loop()
+    faults: list[object] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+
+    def leave(*, cancelled: bool) -> None:
+        later: asyncio.Future[dict[str, object]] = loop.create_future()
+        link, transport = linked(lambda _: later)
+        link.data_received(b'{"command":"status"}\n')
+        link.connection_lost(None)
+        if cancelled:
+            later.cancel()
+        else:
+            later.set_exception(UsageError("no"))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert transport.written == []
+
+    leave(cancelled=False)
+    leave(cancelled=True)
+    gc.collect()
+    loop.close()
+
+    assert faults == []

@@ -18,7 +18,9 @@ from vmbusd.server.requests import Status
 def status(running: InProcess) -> dict[str, Any]:
     """What an administrator is told."""
     act = running.daemon._act
-    return running.call(lambda: act(Status()))
+    result = running.call(lambda: act(Status()))
+    assert isinstance(result, dict)
+    return result
 
 
 def test_every_limit_is_there_with_its_use(runtime_dir: Path) -> None:

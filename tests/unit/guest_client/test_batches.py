@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from guest_client.guest import _pipelined
+from guest_client.batches import pipelined
 from vmbusd.abi.errors import ChannelGone, UsageError
 
 
@@ -32,7 +32,7 @@ def test_a_window_of_operations_is_under_way() -> None:
     """Never more than the window is under way, and every one has its outcome."""
     operations = Operations()
 
-    assert list(_pipelined([operations.begin] * 9, window=3)) == [None] * 9
+    assert list(pipelined([operations.begin] * 9, window=3)) == [None] * 9
     assert operations.most == 3
 
 
@@ -51,7 +51,7 @@ def test_outcomes_come_in_order_with_their_errors() -> None:
         raise UsageError("cannot begin")
 
     gone = ChannelGone("rescinded")
-    outcomes = list(_pipelined([done(None), refused, done(gone), done(None)], window=2))
+    outcomes = list(pipelined([done(None), refused, done(gone), done(None)], window=2))
 
     assert outcomes[0] is None
     assert isinstance(outcomes[1], UsageError)
@@ -62,4 +62,4 @@ def test_outcomes_come_in_order_with_their_errors() -> None:
 def test_a_window_below_one_is_refused() -> None:
     """Nothing could ever be under way."""
     with pytest.raises(UsageError, match="window 0"):
-        list(_pipelined([], window=0))
+        list(pipelined([], window=0))

@@ -1,0 +1,103 @@
+"""What a guest can ask while it is attached: many channels at once, sockets, a pause, a suspension."""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID, uuid4
+
+from guest_client.batches import Outcome, pipelined
+from guest_client.channel import OPEN_TIMEOUT, Channel
+from guest_client.connection import Connection
+from guest_client.driver import Driver
+from guest_client.probing import PROBE_WINDOW
+from vmbusd.abi.errors import ChannelGone, UsageError
+
+SUSPEND_TIMEOUT: Final = 30.0
+"""Seconds for the host to take back what it has, or to offer it again; it is given 10 s for either."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for a socket connect and the open of its channel; the protocol's own limit is shorter."""
+
+
+class Session:
+    """An attached guest: its connection and its drivers by interface."""
+
+    _connection: Connection
+    _drivers: dict[UUID, Driver]
+
+    # -- leaving and coming back ---------------------------------------------------------------------------
+
+    def suspend(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
+        """Close every channel, get rid of subchannels and sockets, and leave the host; the workers stay.
+
+        Raises UsageError unless connected, TimeoutError when a host does not let go.
+        """
+        self._connection.suspend().result(timeout)
+
+    def resume(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
+        """Come back with the version of before: each device that is offered again keeps its `Channel`, which
+        has another relid perhaps, and its driver is asked to open it if it was open (`Driver.resumed`).
+
+        Raises RefusedError when the host does not speak the version any more, UsageError unless suspended.
+        """
+        self._connection.resume().result(timeout)
+
+    def pause(self, timeout: float | None = CONNECT_TIMEOUT) -> None:
+        """Have the host send no message until `unpause`; what this side asks waits as well, signals do not.
+
+        Raises UsageError without the feature PAUSE_RESUME of 6.0.
+        """
+        self._connection.pause().result(timeout)
+
+    def unpause(self) -> None:
+        """End a pause. Raises UsageError unless paused."""
+        self._connection.unpause()
+
+    # -- channels ------------------------------------------------------------------------------------------
+
+    def connect_socket(
+        self,
+        service: UUID,
+        *,
+        endpoint: UUID | None = None,
+        silo: UUID | None = None,
+        timeout: float | None = CONNECT_TIMEOUT,
+    ) -> Channel:
+        """Connect to a socket service of the host: the open channel, served by the driver whose interface the
+        service is. `endpoint` is this end's name, by default a new one.
+
+        Raises UsageError without such a driver or below 4.0, RefusedError when nobody listens there.
+        """
+        if (driver := self._drivers.get(service)) is None:
+            raise UsageError(f"service {service} has no driver here")
+        call = self._connection.connect_socket(uuid4() if endpoint is None else endpoint, service, silo)
+        channel: Channel | None = call.result(timeout)
+        if channel is None:
+            raise ChannelGone(f"the socket of service {service} was rescinded at once")
+        try:
+            opening = driver.probe(channel)
+        except Exception:
+            self._connection.give_up(channel)
+            raise
+        if opening is not None:
+            opening.result(timeout)
+        return channel
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The channels that are offered now, by relid."""
+        return [channel for _, channel in sorted(self._connection.channels.copy().items())]
+
+    def open_many(self, channels: Iterable[Channel], window: int = PROBE_WINDOW) -> list[Outcome]:
+        """Open channels, at most `window` at a time under way. Returns None or the error of each."""
+        return list(pipelined((channel.begin_open for channel in channels), window))
+
+    def retarget(self, channel: Channel, vp: int, timeout: float | None = OPEN_TIMEOUT) -> None:
+        """Move a channel's interrupts to `vp`; after it no event reaches the old VP."""
+        channel.retarget(vp, timeout)
+
+    def retarget_many(self, pairs: Iterable[tuple[Channel, int]], window: int = 64) -> list[Outcome]:
+        """Move many channels, at most `window` at a time under way. Returns None or the error of each."""
+        moves = (
+            lambda channel=channel, vp=vp: self._connection.begin_retarget(channel, vp)
+            for channel, vp in pairs
+        )
+        return list(pipelined(moves, window))

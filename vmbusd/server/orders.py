@@ -1,0 +1,77 @@
+"""Orders of the administrator to a partition, each until it is done: retarget, rescind, reset.
+
+What cannot be done is refused before anything is changed. What a host has to acknowledge is waited for, a
+while; then the answer says that the order goes on without anybody waiting. Waiting is looking again on the
+control path, as for the claims of closing channels. docs/daemon.md says what each order means to whom.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from vmbusd.abi.errors import RefusedError, UsageError
+from vmbusd.abi.link import Code
+from vmbusd.server import inputs, limits
+from vmbusd.server.partition import Partition
+
+
+async def retarget(partition: Partition, relid: int, vp: int) -> dict[str, object]:
+    """Move a channel's interrupts to a VP; done when its host says that no signal goes to the old one.
+
+    Raises UsageError when it cannot be, RefusedError when the host refuses or does not answer.
+    """
+    orders = partition.bus.orders
+    _check(partition, orders.objection_to_retarget(relid, vp))
+    before = orders.target(relid)
+    partition.feed(None, inputs.Retarget(relid, vp))
+    partition.log.info("retarget ordered", relid=relid, vp=vp, before=before)
+    await _until(
+        partition, lambda: not orders.is_moving(relid), f"relid {relid}: its host has not acknowledged"
+    )
+    now = orders.target(relid)
+    if now != vp:
+        raise RefusedError(f"relid {relid}: " + ("gone meanwhile" if now is None else f"is on VP {now} now"))
+    return {"relid": relid, "vp": vp, "before": before}
+
+
+async def rescind(partition: Partition, relid: int) -> dict[str, object]:
+    """Take a channel, with its subchannels, from the guest. Raises UsageError when there is none."""
+    _check(partition, partition.bus.orders.objection_to_rescind(relid))
+    partition.feed(None, inputs.Rescind(relid))
+    partition.log.info("rescind ordered", relid=relid)
+    return {"relid": relid}
+
+
+async def reset(partition: Partition) -> dict[str, object]:
+    """As the reset button of a machine: the guest's link ends, every channel closes, offers stay.
+
+    Raises RefusedError when devices do not let go in time; the reset goes on then.
+    """
+    _check(partition, "")
+    partition.feed(None, inputs.Reset())
+    partition.log.info("reset ordered")
+    had_guest = partition.control is not None
+    if partition.control is not None:
+        partition.control.bye(Code.RESET, f"partition {partition.name} was reset")
+    await _until(partition, lambda: not partition.bus.resetting, "a device has not let go of its channel")
+    return {"guest": had_guest}
+
+
+def _check(partition: Partition, objection: str) -> None:
+    if partition.dead is not None:
+        raise UsageError(f"partition {partition.name} is dead: {partition.dead}")
+    if objection:
+        raise UsageError(objection)
+
+
+async def _until(partition: Partition, is_done: Callable[[], bool], why_not: str) -> None:
+    """Raises RefusedError saying `why_not` when it takes too long, or why the partition ended."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limits.ORDER_PATIENCE
+    pause = limits.CLAIM_POLL_FIRST
+    while not is_done():
+        if loop.time() > deadline:
+            raise RefusedError(f"{why_not} within {limits.ORDER_PATIENCE:g} s; it goes on")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, limits.CLAIM_POLL_MAX)
+        if partition.dead is not None:
+            raise RefusedError(f"partition {partition.name} ended: {partition.dead}")

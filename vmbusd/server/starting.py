@@ -223,12 +223,13 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
         made.reserve_block(shown.fill)
     for close in picture.closing:
         made.closing.add(close.flag, close.generation)
-    made.vps.go_on()
     for attached in links:
         if attached.peer.is_dead():
             attached.process_died()
         elif attached.session is None:
             attached.bye(Code.STOPPING, "it ended with the daemon before")
+    # What is handed over goes to a VP whose worker lives: so after the deaths.
+    made.vps.go_on()
     if made.control is None:
         made.vps.guest_gone()
     made.tell_time()

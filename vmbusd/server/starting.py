@@ -42,10 +42,19 @@ class CannotResumeError(VmbusError):
     """What a daemon before us left cannot be gone on with; the text says why and what is lost."""
 
 
+def _boot() -> str:
+    """The kernel's boot id; nothing where a service may not see /proc/sys. Then the objects alone tell: they
+    lie in memory, and no other boot has them."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 def _identity(name: str, spec: PartitionSpec, instance: str) -> Identity:
     return Identity(
         layout.ABI_VERSION,
-        _BOOT_ID.read_text().strip(),
+        _boot(),
         instance,
         name,
         spec.vps,

@@ -16,7 +16,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from vmbusd.abi import layout
-from vmbusd.abi.errors import ProtocolError, ResourceError, VmbusError
+from vmbusd.abi.errors import ProtocolError, VmbusError
 from vmbusd.abi.link import Code, Role
 from vmbusd.bus.bus import Bus
 from vmbusd.server import journal, state
@@ -28,7 +28,7 @@ from vmbusd.server.journal import Journal, Saved
 from vmbusd.server.journal_file import DamagedJournal, Identity
 from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory
-from vmbusd.server.objects import ObjectSet
+from vmbusd.server.objects import ObjectSet, WrongObject
 from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.reconcile import reconcile
@@ -91,7 +91,8 @@ def resume(
 ) -> Partition:
     """The partition of which `directory` has the files.
 
-    Raises CannotResumeError; the files and the objects are as they were then.
+    Raises CannotResumeError, or ResourceError for what only this moment has not got, such as descriptors; the
+    files and the objects are as they were then.
     """
     try:
         saved = journal.read(directory, name)
@@ -99,8 +100,10 @@ def resume(
         return _resume(loop, saved, spec, directory, door, log)
     except FileNotFoundError as error:
         raise CannotResumeError(f"{name}: it was only being made") from error
-    except (DamagedJournal, ResourceError) as error:
+    except DamagedJournal as error:
         raise CannotResumeError(str(error)) from error
+    except WrongObject as error:
+        raise CannotResumeError(f"{error}: everything in the journal of {name} is lost") from error
     except ProtocolError as error:
         raise CannotResumeError(f"{name}: {error}: everything in its journal is lost") from error
 
@@ -158,7 +161,7 @@ def _resume(
     )
     try:
         links = _links(made, replay)
-        made.keeper.begin(saved.number + len(saved.bodies))
+        made.keeper.resume(saved.number + len(saved.bodies))
     except BaseException:
         for attached in made.links():
             attached.peer.close()

@@ -7,7 +7,8 @@
 The thread that calls `run` only waits, so that Ctrl-C works. Probes and removals run one at a time in a
 thread of their own, never in the link's: a probe may wait for an answer, and a rescind must get past it (case
 135).
-The death of the daemon ends nothing: open channels go on, only what needs it raises LinkLost.
+The death of the daemon ends nothing: open channels go on, what needs it waits until it is back, and raises
+LinkLost only when it stays away for longer than its grace time. `statistics` counts under `resumed`.
 An orderly end is UNLOAD first, so that no callback begins any more, then the workers, then `removed`.
 """
 

@@ -6,7 +6,8 @@
 
 The thread that calls `run` only waits, so that Ctrl-C works; probes and removals run in a thread of their own
 (`probing`).
-The death of the daemon ends nothing: open channels go on, only what needs it raises LinkLost.
+The death of the daemon ends nothing: open channels go on, what needs it waits until it is back, and raises
+LinkLost only when it stays away for longer than its grace time. `statistics` counts under `resumed`.
 An orderly end is UNLOAD first, so that no callback begins any more, then the workers, then `removed`.
 """
 

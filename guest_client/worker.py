@@ -1,9 +1,9 @@
 """One VP, played by the thread that calls `run`: attach, serve interrupts, leave in order.
 
 A second thread receives on the worker's own link: when the daemon asks the worker to leave, or says that the
-link ends, it stops the first; the death of the daemon stops nobody. Whatever ends `run`, the VP's loop is
-over before Detached is sent, which tells the daemon that nothing of ours touches the VP's words any more and
-that its bits may be handed to another VP.
+link ends, it stops the first; a daemon that dies, back in time or not, stops nobody. Whatever ends `run`, the
+VP's loop is over before Detached is sent, which tells the daemon that nothing of ours touches the VP's words
+any more and that its bits may be handed to another VP.
 Source: docs/design.md section 3; docs/signal-protocol.md section 4 is in the native core.
 """
 

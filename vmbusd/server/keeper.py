@@ -44,6 +44,14 @@ class Keeper:
         self.number = number
         self.snapshots += 1
 
+    def resume(self, number: int) -> None:
+        """As `begin`, for a partition that lives already: without room it goes on and is not kept."""
+        self.number = number
+        try:
+            self.begin(number)
+        except ResourceError as error:
+            self._give_up(str(error))
+
     def keep(self, what: inputs.Input) -> int:
         """Keep an input before anything comes of it; returns its number."""
         self.number += 1

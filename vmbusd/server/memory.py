@@ -14,7 +14,7 @@ from vmbusd.abi import layout, link, native
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Grant, Object
 from vmbusd.bus.effects import FillSlot
-from vmbusd.server.objects import ObjectSet, SharedObject
+from vmbusd.server.objects import ObjectSet, SharedObject, WrongObject
 
 EPOCH: Final = 1
 """The first daemon on a set; each one that takes it over counts one more."""
@@ -75,7 +75,7 @@ class Memory:
         for name, value in wanted.items():
             if header[name] != value:
                 path = self.objects[Object.TABLE, 0].path
-                raise ResourceError(f"{path}: its header has {name} {header[name]!r}, not {value!r}")
+                raise WrongObject(f"{path}: its header has {name} {header[name]!r}, not {value!r}")
         self.epoch = header["epoch"] + 1
         native.Words(self._table, _EPOCH_AT, 1).store(0, self.epoch)
 

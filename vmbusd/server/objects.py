@@ -126,6 +126,10 @@ def _make_semaphore(name: str) -> tuple[int, str]:
         raise _failure(path, error) from error
 
 
+class WrongObject(ResourceError):
+    """An object that a daemon before us left is gone, is another, or is being taken away."""
+
+
 class ObjectSet:
     """All objects of one partition of one daemon. Raises ResourceError naming the object when it cannot be.
 
@@ -220,10 +224,10 @@ class ObjectSet:
 
     def _take(self, sizes: dict[Object, int], vps: int) -> None:
         if self.eventfd:
-            raise ResourceError(f"{self.prefix}: its doorbells are eventfds, which ended with their daemon")
+            raise WrongObject(f"{self.prefix}: its doorbells are eventfds, which ended with their daemon")
         table = self._take_one(Object.TABLE, 0, layout.TABLE_SIZE)
         if not ofd.lock(table.fd, fcntl.F_WRLCK, layout.LOCK_BYTE_DAEMON) or not table.is_named():
-            raise ResourceError(f"{table.path}: another vmbusd is taking it away")
+            raise WrongObject(f"{table.path}: another vmbusd is taking it away")
         for what, size in sizes.items():
             self._take_one(what, 0, size)
         for vp in range(vps):
@@ -234,18 +238,20 @@ class ObjectSet:
         path = f"{SHM}/{'sem.' if is_bell else ''}{self.name(what, index)}"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise WrongObject(f"{path}: is gone") from error
         except OSError as error:
             raise _failure(path, error) from error
         taken = self.objects[what, index] = SharedObject(what, index, fd, path, size)
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
-            raise ResourceError(f"{path}: is not what we made, it belongs to {owner_name(status.st_uid)}")
+            raise WrongObject(f"{path}: is not what we made, it belongs to {owner_name(status.st_uid)}")
         if status.st_size != size:
-            raise ResourceError(f"{path}: has {status.st_size} bytes, not {size}")
+            raise WrongObject(f"{path}: has {status.st_size} bytes, not {size}")
         return taken
 
     def take_host(self, number: int) -> None:
-        """Take over page and doorbell of host link `number`. Raises ResourceError naming what is missing."""
+        """Take over page and doorbell of host link `number`. Raises WrongObject naming what is missing."""
         self._take_one(Object.HOST_PAGE, number, layout.HOST_PAGE_SIZE)
         self._take_one(Object.HOST_SEMAPHORE, number, layout.SEMAPHORE_SIZE)
 

@@ -16,7 +16,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from vmbusd.abi import layout
-from vmbusd.abi.errors import ProtocolError, ResourceError, VmbusError
+from vmbusd.abi.errors import ProtocolError, VmbusError
 from vmbusd.abi.link import Code, Role
 from vmbusd.bus.bus import Bus
 from vmbusd.server import journal, state
@@ -28,7 +28,7 @@ from vmbusd.server.journal import Journal, Saved
 from vmbusd.server.journal_file import DamagedJournal, Identity
 from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory
-from vmbusd.server.objects import ObjectSet
+from vmbusd.server.objects import ObjectSet, WrongObject
 from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.reconcile import reconcile
@@ -42,10 +42,19 @@ class CannotResumeError(VmbusError):
     """What a daemon before us left cannot be gone on with; the text says why and what is lost."""
 
 
+def _boot() -> str:
+    """The kernel's boot id; nothing where a service may not see /proc/sys. Then the objects alone tell: they
+    lie in memory, and no other boot has them."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 def _identity(name: str, spec: PartitionSpec, instance: str) -> Identity:
     return Identity(
         layout.ABI_VERSION,
-        _BOOT_ID.read_text().strip(),
+        _boot(),
         instance,
         name,
         spec.vps,
@@ -91,7 +100,8 @@ def resume(
 ) -> Partition:
     """The partition of which `directory` has the files.
 
-    Raises CannotResumeError; the files and the objects are as they were then.
+    Raises CannotResumeError, or ResourceError for what only this moment has not got, such as descriptors; the
+    files and the objects are as they were then.
     """
     try:
         saved = journal.read(directory, name)
@@ -99,8 +109,10 @@ def resume(
         return _resume(loop, saved, spec, directory, door, log)
     except FileNotFoundError as error:
         raise CannotResumeError(f"{name}: it was only being made") from error
-    except (DamagedJournal, ResourceError) as error:
+    except DamagedJournal as error:
         raise CannotResumeError(str(error)) from error
+    except WrongObject as error:
+        raise CannotResumeError(f"{error}: everything in the journal of {name} is lost") from error
     except ProtocolError as error:
         raise CannotResumeError(f"{name}: {error}: everything in its journal is lost") from error
 
@@ -158,7 +170,7 @@ def _resume(
     )
     try:
         links = _links(made, replay)
-        made.keeper.begin(saved.number + len(saved.bodies))
+        made.keeper.resume(saved.number + len(saved.bodies))
     except BaseException:
         for attached in made.links():
             attached.peer.close()
@@ -226,12 +238,13 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
         made.pages.arm(armed)
     if picture.modifying is not None:
         made.modify_pages(picture.modifying)
-    made.vps.go_on()
     for attached in links:
         if attached.peer.is_dead():
             attached.process_died()
         elif attached.session is None:
             attached.bye(Code.STOPPING, "it ended with the daemon before")
+    # What is handed over goes to a VP whose worker lives: so after the deaths.
+    made.vps.go_on()
     if made.control is None:
         made.vps.guest_gone()
     # What the guest announced while nobody was there to hear it.

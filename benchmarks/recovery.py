@@ -99,6 +99,9 @@ class Suite:
         with contextlib.ExitStack() as stack:
             daemons = {count: stack.enter_context(_recovery.open_channels(count)) for count in (FEW, MANY)}
             for _ in range(self.rounds):
+                for daemon in daemons.values():
+                    # Who comes back takes time of the cores, which is nobody's import.
+                    _recovery.wait_until(daemon.all_are_back, "every link to be back")
                 self.take("floor.import", _recovery.imported)
                 for count, daemon in daemons.items():
                     self._start(count, daemon)

@@ -42,10 +42,19 @@ class CannotResumeError(VmbusError):
     """What a daemon before us left cannot be gone on with; the text says why and what is lost."""
 
 
+def _boot() -> str:
+    """The kernel's boot id; nothing where a service may not see /proc/sys. Then the objects alone tell: they
+    lie in memory, and no other boot has them."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 def _identity(name: str, spec: PartitionSpec, instance: str) -> Identity:
     return Identity(
         layout.ABI_VERSION,
-        _BOOT_ID.read_text().strip(),
+        _boot(),
         instance,
         name,
         spec.vps,
@@ -223,12 +232,13 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
         made.reserve_block(shown.fill)
     for close in picture.closing:
         made.closing.add(close.flag, close.generation)
-    made.vps.go_on()
     for attached in links:
         if attached.peer.is_dead():
             attached.process_died()
         elif attached.session is None:
             attached.bye(Code.STOPPING, "it ended with the daemon before")
+    # What is handed over goes to a VP whose worker lives: so after the deaths.
+    made.vps.go_on()
     if made.control is None:
         made.vps.guest_gone()
     made.tell_time()

@@ -11,7 +11,7 @@ from tests.unit.server.in_process import InProcess, in_process
 from vmbusd.abi import paths
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Object
-from vmbusd.server import journal, limits
+from vmbusd.server import journal, limits, starting
 from vmbusd.server.config import Config, PartitionSpec
 from vmbusd.server.daemon import Daemon
 from vmbusd.server.runtime import Runtime
@@ -44,6 +44,29 @@ def test_a_daemon_goes_on_with_the_same_objects(runtime_dir: Path) -> None:
         partition = running.daemon.partitions["a"]
         assert (partition.objects.prefix, partition.memory.epoch, partition.spec.vps) == (names, 2, 1)
         assert any("counts after a stop" in text for text in partition.warnings)
+
+
+def test_what_another_boot_has_left_is_refused(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime directory that outlived the machine's memory; a service that cannot see the id goes on."""
+    boot = runtime_dir / "boot"
+    monkeypatch.setattr(starting, "_BOOT_ID", boot)
+    found = 0
+    for first, second, epoch in (("one", "two", 1), ("one", "one", 2), (None, None, 2)):
+        for name in (first, second):
+            boot.unlink(missing_ok=True)
+            if name is not None:
+                boot.write_text(name)
+            with in_process(runtime_dir, a=SPEC) as running:
+                instance = running.daemon.runtime.instance
+                found = running.daemon.partitions["a"].memory.epoch
+                if (runtime_dir / "second").exists():
+                    continue
+                vanish(running)
+            (runtime_dir / paths.INSTANCE_FILE).write_text(instance)
+            (runtime_dir / "second").touch()
+        assert found == epoch
+        (runtime_dir / "second").unlink()
+    boot.unlink(missing_ok=True)
 
 
 def test_without_descriptors_nothing_is_lost(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         [runtime]
         directory = "/run/x"
         mode = 0o711
+        grace = 2.5
         [sockets.guest]
         mode = 0o660
         group = "vmbus"
@@ -39,6 +40,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     config = load(path)
 
     assert (config.runtime.directory, config.runtime.mode) == ("/run/x", 0o711)
+    assert config.runtime.grace == 2.5
     assert (config.sockets.guest.mode, config.sockets.guest.group) == (0o660, "vmbus")
     assert (config.sockets.host.mode, config.sockets.host.group) == (0o600, 12)
     assert config.partitions["demo"] == PartitionSpec(8, "1G", "eventfd", [1000, 1001])
@@ -74,6 +76,9 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
         ("[sockets.door]\n", "unknown field `door`"),
         ("[runtime]\nmode = 0o777\n", "runtime.mode 0o777"),
         ("[runtime]\nmode = 0o600\n", "runtime.mode 0o600"),
+        ("[runtime]\ngrace = 0.0\n", "runtime.grace 0: more than 0 and at most 3600 seconds"),
+        ("[runtime]\ngrace = nan\n", "runtime.grace nan"),
+        ("[runtime]\ngrace = 3601\n", "runtime.grace 3601"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, expected: str) -> None:

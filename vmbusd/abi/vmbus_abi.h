@@ -2,7 +2,7 @@
 /*
  * Every byte that two processes share, with its size asserted. docs/abi.md is this file in prose and
  * vmbusd/abi/layout.py the same numbers for Python; a test compares all three.
- * Sources: SIEFP layout, TLFS 11 and spec/01 section 3; the rest is this project's own ABI, version 1.
+ * Sources: SIEFP layout, TLFS 11 and spec/01 section 3; ring page, spec/03 section 2; the rest is this project's own ABI, version 1.
  */
 #ifndef VMBUS_ABI_H
 #define VMBUS_ABI_H
@@ -142,6 +142,18 @@ struct vmb_host_page {
     uint64_t reserved[383];
 };
 
+/* The first page of a ring, in `-ram`; the data area follows it. The layout is VMBus's own. */
+struct vmb_ring_page {
+    uint32_t write_index;     /* byte offset into the data area, a multiple of 8, below its size */
+    uint32_t read_index;      /* the same */
+    uint32_t interrupt_mask;  /* not 0: the reader wants no "became non-empty" interrupt */
+    uint32_t pending_send_sz; /* not 0: the writer waits for more than so many free bytes */
+    uint32_t reserved1[12];
+    uint32_t feature_bits; /* VMB_RING_FEATURE_PENDING */
+    uint32_t reserved2[1007];
+};
+#define VMB_RING_FEATURE_PENDING 1u
+
 _Static_assert(sizeof(struct vmb_event_page) == VMB_PAGE, "one page per VP");
 _Static_assert(offsetof(struct vmb_event_page, flags) == VMB_FLAGS_OFFSET, "SINT 2");
 _Static_assert(sizeof(struct vmb_owner) == 32, "owner");
@@ -161,5 +173,7 @@ _Static_assert(offsetof(struct vmb_block, driver_state) == 256, "driver state");
 _Static_assert(offsetof(struct vmb_block, requests) == 512, "requestor table");
 _Static_assert(sizeof(struct vmb_host_page) == VMB_PAGE, "host page");
 _Static_assert(offsetof(struct vmb_host_page, idle) == VMB_HOST_IDLE_OFFSET, "host idle word");
+_Static_assert(sizeof(struct vmb_ring_page) == VMB_PAGE, "ring page");
+_Static_assert(offsetof(struct vmb_ring_page, feature_bits) == 64, "feature bits");
 
 #endif

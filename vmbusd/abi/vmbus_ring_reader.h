@@ -89,8 +89,38 @@ static inline void vmb_reader_advance(struct vmb_ring_reader *r, uint32_t total,
     r->taken += packets;
 }
 
+/* Copy the packet that vmb_reader_peek judged, by the judged lengths, and go behind it: OK or DEAD. `payload` and
+ * `extra` have the room that vmb_packet_of(head) says. The writer gets its room back at vmb_reader_commit. */
+static inline int vmb_reader_finish(struct vmb_ring_reader *r, const struct vmb_descriptor *head, void *payload,
+                                    void *extra)
+{
+    struct vmb_packet packet = vmb_packet_of(head);
+    uint32_t total = head->len8 * 8u + VMB_TRAILER;
+
+    if (VMB_MUTANT(ring_double_fetch)) {
+        struct vmb_descriptor again;
+        vmb_ring_copy_from(&r->ring, "get.again", r->read, &again, VMB_DESCRIPTOR);
+        packet = vmb_packet_of(&again);
+        total = again.len8 * 8u + VMB_TRAILER;
+    }
+    if (VMB_MUTANT(ring_commit_before_copy)) {
+        const uint32_t next = r->read + total;
+        VMB_STORE("commit.read", &r->ring.page->read_index, next >= r->ring.size ? next - r->ring.size : next,
+                  VMB_SEQ_CST);
+    }
+    if (packet.size)
+        vmb_ring_copy_from(&r->ring, "get.payload", r->read + VMB_DESCRIPTOR + packet.extra, payload, packet.size);
+    if (packet.extra) {
+        vmb_ring_copy_from(&r->ring, "get.extra", r->read + VMB_DESCRIPTOR, extra, packet.extra);
+        if (!vmb_extra_sound(packet.type, extra))
+            return vmb_ring_die(&r->ring, vmb_fault(VMB_FIELD_RANGE_COUNT, r->read, 0, 1));
+    }
+    vmb_reader_advance(r, total, 1);
+    return VMB_RING_OK;
+}
+
 /* Copy the next packet: its payload to `buffer`, its type header right behind it. OK, NOT_NOW, SMALL (`need`
- * says how much both take; the packet stays) or DEAD. The writer gets the room back at vmb_reader_commit. */
+ * says how much both take; the packet stays) or DEAD; `packet` is set for OK and SMALL. */
 static inline int vmb_reader_get(struct vmb_ring_reader *r, void *buffer, size_t room, struct vmb_packet *packet)
 {
     struct vmb_descriptor head;
@@ -98,31 +128,10 @@ static inline int vmb_reader_get(struct vmb_ring_reader *r, void *buffer, size_t
     if (found)
         return found;
     *packet = vmb_packet_of(&head);
-    if (VMB_UNLIKELY((size_t)packet->size + packet->extra > room)) {
-        r->need = packet->size + packet->extra;
+    r->need = packet->size + packet->extra;
+    if (VMB_UNLIKELY(r->need > room))
         return VMB_RING_SMALL;
-    }
-    uint8_t *to = buffer;
-    uint32_t total = head.len8 * 8u + VMB_TRAILER;
-    if (VMB_MUTANT(ring_double_fetch)) {
-        vmb_ring_copy_from(&r->ring, "get.again", r->read, &head, VMB_DESCRIPTOR);
-        *packet = vmb_packet_of(&head);
-        total = head.len8 * 8u + VMB_TRAILER;
-    }
-    if (VMB_MUTANT(ring_commit_before_copy)) {
-        const uint32_t next = r->read + total;
-        VMB_STORE("commit.read", &r->ring.page->read_index, next >= r->ring.size ? next - r->ring.size : next,
-                  VMB_SEQ_CST);
-    }
-    if (packet->size)
-        vmb_ring_copy_from(&r->ring, "get.payload", r->read + VMB_DESCRIPTOR + packet->extra, to, packet->size);
-    if (packet->extra) {
-        vmb_ring_copy_from(&r->ring, "get.extra", r->read + VMB_DESCRIPTOR, to + packet->size, packet->extra);
-        if (packet->extra >= 8u && !vmb_extra_sound(packet->type, to + packet->size))
-            return vmb_ring_die(&r->ring, vmb_fault(VMB_FIELD_RANGE_COUNT, r->read, 0, 1));
-    }
-    vmb_reader_advance(r, total, 1);
-    return VMB_RING_OK;
+    return vmb_reader_finish(r, &head, buffer, (uint8_t *)buffer + packet->size);
 }
 
 /* Where a packet lies in what vmb_reader_take copied. Its descriptor is at 0 for the first one, else 8 bytes

@@ -146,15 +146,17 @@ class Writer:
             return False
         return self.ring.index(READ_INDEX, "read_index") == old
 
-    def wait_for(self, need: int) -> bool:
-        """Ask to be told of `need` bytes; True if they are there already."""
-        need = (need + 7) // 8 * 8
+    def ask(self, need: int) -> bool:
+        """Ask to be told of `need` bytes, or of a quarter of the ring; False if `need` are there already."""
         if need > self.ring.size - 8:
             raise TooLarge(need)
-        self.ring.store(PENDING_SEND, need)
-        return self.ring.room(self.at, self.ring.index(READ_INDEX, "read_index")) > need
+        self.ring.store(PENDING_SEND, max(need, self.ring.size // 4 // 8 * 8))
+        if self.ring.room(self.at, self.ring.index(READ_INDEX, "read_index")) > need:
+            self.ring.store(PENDING_SEND, 0)
+            return False
+        return True
 
-    def stop_waiting(self) -> None:
+    def withdraw(self) -> None:
         self.ring.store(PENDING_SEND, 0)
 
 
@@ -216,7 +218,11 @@ class Reader:
     def mask(self) -> None:
         self.ring.store(INTERRUPT_MASK, 1)
 
-    def unmask(self) -> bool:
-        """Ask for signals again; True if there is something to read already."""
+    def rest(self) -> tuple[bool, bool]:
+        """Commit, ask for signals, look again: whether to wait, and whether the writer must be signalled."""
+        signal = self.commit()
         self.ring.store(INTERRUPT_MASK, 0)
-        return self.ring.index(WRITE_INDEX, "write_index") != self.at
+        more = self.ring.index(WRITE_INDEX, "write_index") != self.at
+        if more:
+            self.mask()
+        return not more, signal

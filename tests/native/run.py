@@ -37,6 +37,8 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "exitcode=66",
 }
+RINGS = ("ring", "ring_hostile", "ring_storm")
+FINDINGS = ("SUMMARY: ThreadSanitizer", "SUMMARY: AddressSanitizer", "lost")
 TIME_LIMIT = 120
 SECONDS = "3"
 
@@ -67,7 +69,7 @@ def weak(name: str) -> tuple[str, ...]:
 
 def runs() -> Iterator[Run]:
     for build in BUILDS:
-        for program in ("unit", "handover", "doorbell"):
+        for program in ("unit", "handover", "doorbell", "ring"):
             yield Run(program, build)
     yield Run("hostile", "address", (SECONDS,))
     yield Run("hostile", "plain", (SECONDS,))
@@ -75,9 +77,22 @@ def runs() -> Iterator[Run]:
     yield Run("storm", "plain", (SECONDS,))
     for flags in (weak("SET"), weak("CLAIM"), mutant("close_does_not_wait"), mutant("plain_let_go")):
         yield Run("storm", "thread", (SECONDS,), flags)
+    yield from ring_runs()
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "hostile", "storm"):
+        for program in ("unit", "handover", "doorbell", "hostile", "storm", *RINGS):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
+
+
+def ring_runs() -> Iterator[Run]:
+    yield Run("ring_hostile", "address", (SECONDS,))
+    yield Run("ring_hostile", "plain", (SECONDS,))
+    yield Run("ring_hostile", "address", (SECONDS,), mutant("ring_double_fetch"))
+    yield Run("ring_storm", "thread", (SECONDS,))
+    yield Run("ring_storm", "plain", (SECONDS,))
+    for flags in (weak("RING"), mutant("ring_publish_before_copy")):
+        yield Run("ring_storm", "thread", (SECONDS,), flags)
+    for name in ("ring_stale_read_index", "ring_stale_write_index"):
+        yield Run("ring_storm", "plain", (SECONDS,), mutant(name))
 
 
 def fixed_addresses() -> list[str]:
@@ -127,7 +142,7 @@ def judge(run: Run, status: int, output: str) -> tuple[bool, str]:
     lines = output.strip().splitlines()
     if not run.broken:
         return status == 0, lines[-1] if lines else ""
-    shown = [line for line in lines if line.startswith(("SUMMARY: ThreadSanitizer", "lost"))]
+    shown = [line for line in lines if line.startswith(FINDINGS)]
     found = status in (1, 66) and bool(shown)
     return found, f"must be found: {shown[0].replace(str(HERE) + os.sep, '') if shown else 'was not'}"
 

@@ -190,7 +190,13 @@ cdef extern from *:
         VMB_PY_NAME(shared_mark_before_post), VMB_PY_NAME(already_set_returns), VMB_PY_NAME(new_worker_zeroes),
         VMB_PY_NAME(claimed_dropped), VMB_PY_NAME(plain_let_go), VMB_PY_NAME(no_claim),
         VMB_PY_NAME(table_before_claim), VMB_PY_NAME(close_does_not_wait), VMB_PY_NAME(slot_not_seq_cst),
-        VMB_PY_NAME(claimed_put_back), 0};
+        VMB_PY_NAME(claimed_put_back), VMB_PY_NAME(ring_publish_not_seq_cst),
+        VMB_PY_NAME(ring_publish_before_copy), VMB_PY_NAME(ring_stale_read_index),
+        VMB_PY_NAME(ring_no_second_look), VMB_PY_NAME(ring_unmask_not_seq_cst),
+        VMB_PY_NAME(ring_commit_after_unmask), VMB_PY_NAME(ring_commit_not_seq_cst),
+        VMB_PY_NAME(ring_commit_before_copy), VMB_PY_NAME(ring_stale_write_index),
+        VMB_PY_NAME(ring_no_space_look), VMB_PY_NAME(ring_pending_not_seq_cst),
+        VMB_PY_NAME(ring_double_fetch), 0};
     """
     uint64_t vmb_py_load(uint64_t *) nogil
     void vmb_py_store(uint64_t *, uint64_t) nogil

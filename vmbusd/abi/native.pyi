@@ -374,11 +374,11 @@ class RingReader:
 
         Raises UsageError naming the size that is needed; then the packet stays (case 267).
         """
-    def get_many(self, limit: int = 1024, max_bytes: int = 65536, commit: bool = True) -> RingBatch | None:
+    def get_many(self, limit: int = 1024, max_bytes: int = 16384, commit: bool = True) -> RingBatch | None:
         """At most `limit` packets in `max_bytes`, or one that is larger; None: the ring is empty."""
     def get_many_into(self, buffer: Buffer, spans: Buffer, commit: bool = True) -> int:
         """Copy whole packets to `buffer`, a pair of u32 each to `spans`. How many; 0: the ring is empty."""
-    def lease_many(self, limit: int = 1024, max_bytes: int = 65536) -> RingLease | None:
+    def lease_many(self, limit: int = 1024, max_bytes: int = 16384) -> RingLease | None:
         """The same without a copy. No other read until it is released."""
     def commit(self) -> bool:
         """Give back what was read. True: the writer must be signalled (`due` stays as it is)."""

@@ -77,7 +77,7 @@ cdef class RingReader:
         self._commit(commit)
         return (packet.type, packet.flags, packet.id, payload, extra)
 
-    def get_many(self, limit=1024, max_bytes=65536, bint commit=True):
+    def get_many(self, limit=1024, max_bytes=16384, bint commit=True):
         """A RingBatch of at most `limit` packets in about `max_bytes`, or None for an empty ring."""
         cdef uint32_t most = <uint32_t>_number(limit, VMB_RING_SIZE_MOST, "limit")
         cdef uint32_t room = <uint32_t>_number(max_bytes, VMB_RING_SIZE_MOST, "max_bytes")
@@ -150,7 +150,7 @@ cdef class RingReader:
         self._commit(commit)
         return n
 
-    def lease_many(self, limit=1024, max_bytes=65536):
+    def lease_many(self, limit=1024, max_bytes=16384):
         """A RingLease of at most `limit` packets in about `max_bytes`, or None for an empty ring."""
         cdef uint32_t most = <uint32_t>_number(limit, VMB_RING_SIZE_MOST, "limit")
         cdef uint32_t room = <uint32_t>_number(max_bytes, VMB_RING_SIZE_MOST, "max_bytes")

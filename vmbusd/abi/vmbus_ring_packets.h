@@ -40,6 +40,18 @@ struct vmb_descriptor {
 };
 _Static_assert(sizeof(struct vmb_descriptor) == VMB_DESCRIPTOR, "descriptor");
 
+/* Its first word, and back. Built and taken apart in registers: a wide load from narrow stores waits for them. */
+static inline uint64_t vmb_descriptor_word(const struct vmb_descriptor *d)
+{
+    return d->type | (uint64_t)d->offset8 << 16 | (uint64_t)d->len8 << 32 | (uint64_t)d->flags << 48;
+}
+
+static inline struct vmb_descriptor vmb_descriptor_of(uint64_t word, uint64_t id)
+{
+    return (struct vmb_descriptor){(uint16_t)word, (uint16_t)(word >> 16), (uint16_t)(word >> 32),
+                                   (uint16_t)(word >> 48), id};
+}
+
 /* A checked packet: the type header has `extra` bytes behind the descriptor, the payload `size` behind that. */
 struct vmb_packet {
     uint64_t id;
@@ -98,12 +110,21 @@ vmb_descriptor_fault(const struct vmb_descriptor *d, uint32_t at, uint32_t there
     return vmb_fault(VMB_FIELD_EXTRA, at, d->offset8 * 8u - VMB_DESCRIPTOR, vmb_packet_least_extra(d->type));
 }
 
-/* 1 when a reader may go by this descriptor. Also the trailer must be there: spec/03 section 10 rule 4. */
-static inline int vmb_descriptor_sound(const struct vmb_descriptor *d, uint32_t there)
+#define VMB_WORD_LEN8(word) ((uint32_t)((word) >> 32) & 0xffffu)
+#define VMB_WORD_OFFSET8(word) ((uint32_t)((word) >> 16) & 0xffffu)
+/* All of the first word but len8 and the one flag, and what most packets have there. */
+#define VMB_WORD_FIXED (~(0xffffull << 32 | (uint64_t)VMB_PACKET_COMPLETE << 48))
+#define VMB_WORD_PLAIN (VMB_PACKET_IN_BAND | 2ull << 16)
+
+/* 1 when a reader may go by this first word. Also the trailer must be there: spec/03 section 10 rule 4. */
+static inline int vmb_descriptor_sound(uint64_t word, uint32_t there)
 {
-    return (d->len8 * 8u + VMB_TRAILER <= there) & (d->offset8 >= 2) & (d->offset8 <= d->len8) & (d->type < 32) &
-           (int)(VMB_PACKET_TYPES >> (d->type & 31) & 1u) & !(d->flags & ~VMB_PACKET_COMPLETE) &&
-           d->offset8 * 8u >= VMB_DESCRIPTOR + vmb_packet_least_extra(d->type);
+    const struct vmb_descriptor d = vmb_descriptor_of(word, 0);
+    if (__builtin_expect((word & VMB_WORD_FIXED) == VMB_WORD_PLAIN, 1))
+        return (d.len8 * 8u + VMB_TRAILER <= there) & (d.len8 >= 2);
+    return d.len8 * 8u + VMB_TRAILER <= there && d.offset8 >= 2 && d.offset8 <= d.len8 && d.type < 32 &&
+           VMB_PACKET_TYPES >> d.type & 1u && !(d.flags & ~VMB_PACKET_COMPLETE) &&
+           d.offset8 * 8u >= VMB_DESCRIPTOR + vmb_packet_least_extra(d.type);
 }
 
 /* GPA direct must name memory. `extra` is the copied type header, at least vmb_packet_least_extra() long. */

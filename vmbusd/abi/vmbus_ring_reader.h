@@ -75,8 +75,11 @@ static inline int vmb_reader_peek(struct vmb_ring_reader *r, struct vmb_descript
     const uint32_t there = vmb_reader_known(r);
     if (VMB_UNLIKELY(there < VMB_PACKET_LEAST))
         return vmb_ring_die(&r->ring, vmb_fault(VMB_FIELD_AVAILABLE, r->read, there, VMB_PACKET_LEAST));
-    vmb_ring_copy_from(&r->ring, "get.descriptor", r->read, head, VMB_DESCRIPTOR);
-    if (VMB_UNLIKELY(!vmb_descriptor_sound(head, there)))
+    uint64_t word, id;
+    vmb_ring_copy_from(&r->ring, "get.descriptor", r->read, &word, 8u);
+    vmb_ring_copy_from(&r->ring, "get.id", r->read + 8u, &id, 8u);
+    *head = vmb_descriptor_of(word, id);
+    if (VMB_UNLIKELY(!vmb_descriptor_sound(word, there)))
         return vmb_ring_die(&r->ring, vmb_descriptor_fault(head, r->read, there));
     return VMB_RING_OK;
 }
@@ -177,7 +180,7 @@ static inline int vmb_reader_take(struct vmb_ring_reader *r, uint8_t *buffer, si
     uint32_t copied = 0, at = 0, end = 0, n = 0;
 
     for (; n < limit && at < there; n++, at = end + VMB_TRAILER) {
-        struct vmb_descriptor head;
+        uint64_t word;
         const uint32_t left = there - at;
         if (VMB_UNLIKELY(left < VMB_PACKET_LEAST)) {
             fault = vmb_fault(VMB_FIELD_AVAILABLE, r->read, left, VMB_PACKET_LEAST);
@@ -186,19 +189,21 @@ static inline int vmb_reader_take(struct vmb_ring_reader *r, uint8_t *buffer, si
         end = at + VMB_DESCRIPTOR;
         if (!vmb_reader_copy(r, buffer, most, &copied, end))
             break;
-        memcpy(&head, buffer + at, sizeof head);
-        if (VMB_UNLIKELY(!vmb_descriptor_sound(&head, left))) {
+        memcpy(&word, buffer + at, sizeof word);
+        if (VMB_UNLIKELY(!vmb_descriptor_sound(word, left))) {
+            const struct vmb_descriptor head = vmb_descriptor_of(word, 0);
             fault = vmb_descriptor_fault(&head, r->read, left);
             break;
         }
-        end = at + head.len8 * 8u;
+        end = at + VMB_WORD_LEN8(word) * 8u;
         if (!vmb_reader_copy(r, buffer, most, &copied, end))
             break;
-        if (head.offset8 > 2u && !vmb_extra_sound(head.type, buffer + at + VMB_DESCRIPTOR)) {
+        const uint32_t offset8 = VMB_WORD_OFFSET8(word);
+        if (VMB_UNLIKELY(offset8 > 2u) && !vmb_extra_sound((uint16_t)word, buffer + at + VMB_DESCRIPTOR)) {
             fault = vmb_fault(VMB_FIELD_RANGE_COUNT, r->read, 0, 1);
             break;
         }
-        spans[n] = (struct vmb_span){at + head.offset8 * 8u, end};
+        spans[n] = (struct vmb_span){at + offset8 * 8u, end};
     }
     if (!n) {
         r->need = end;

@@ -118,7 +118,9 @@ static inline int vmb_writer_put(struct vmb_ring_writer *w, uint16_t type, uint1
         VMB_STORE("publish.index", &w->ring.page->write_index, next, VMB_SEQ_CST);
     if (VMB_LIKELY(vmb_ring_straight(&w->ring, at, total))) {
         uint8_t *to = w->ring.data + at;
-        VMB_COPY_TO("put.descriptor", to, &head, VMB_DESCRIPTOR);
+        const uint64_t word = vmb_descriptor_word(&head);
+        VMB_COPY_TO("put.descriptor", to, &word, 8u);
+        VMB_COPY_TO("put.id", to + 8, &id, 8u);
         if (size & 7u) /* the padding, which the payload then covers up to its end */
             VMB_COPY_TO("put.padding", to + whole - 8u, &zero, 8u);
         if (extra_size)

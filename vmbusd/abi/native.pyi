@@ -1,7 +1,7 @@
 """Types of the native core; the code is native.pyx over the vmbus_*.h headers."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from typing_extensions import Buffer
 
@@ -235,6 +235,7 @@ def pending_count(events: Buffer, vp: int) -> int:
 def exit_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal when the thread that started it ends."""
 
+@final
 class RingView:
     """One ring's header page and data area: any buffer, or mirror-mapped with `mapped`."""
 
@@ -264,6 +265,7 @@ class RingView:
     def release(self) -> None:
         """Unmap; writers and readers of it raise UsageError from now on. Refused while a lease is out."""
 
+@final
 class RingWriter:
     """Writes packets to one ring. Threads may share it; another process may not write at the same time.
 
@@ -321,6 +323,7 @@ class RingWriter:
     def statistics(self) -> dict[str, int]:
         """packets, bytes (on the ring), signals (decided), full (times there was no room)."""
 
+@final
 class RingBatch:
     """Packets copied off a ring: one bytes object, and where each lies in it."""
 
@@ -336,6 +339,7 @@ class RingBatch:
     def payload(self, i: int) -> bytes: ...
     def payloads(self) -> list[bytes]: ...
 
+@final
 class RingLease:
     """Packets where they lie in the ring, a read-only buffer: only for a writer that is trusted."""
 
@@ -348,6 +352,7 @@ class RingLease:
     def __enter__(self) -> RingLease: ...
     def __exit__(self, *_: object) -> None: ...
 
+@final
 class RingReader:
     """Reads packets off one ring. Threads may share it; another process may not read at the same time.
 
@@ -357,15 +362,11 @@ class RingReader:
 
     due: bool
     """Set by a commit that made the room the writer waits for. Who signals the writer clears it first."""
-    @property
-    def type(self) -> int:
-        """Of the last packet of `get_into`, like the next three."""
-    @property
-    def flags(self) -> int: ...
-    @property
-    def transaction_id(self) -> int: ...
-    @property
-    def extra(self) -> int: ...
+    type: int
+    flags: int
+    transaction_id: int
+    extra: int
+    """These four, read-only: of the last packet of `get_into`; `extra` is the size of its type header."""
     def __init__(self, view: RingView) -> None: ...
     def get(self, commit: bool = True) -> tuple[int, int, int, bytes, bytes] | None:
         """(type, flags, transaction id, payload, type header); None: the ring is empty."""

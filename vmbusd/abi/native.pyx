@@ -8,6 +8,7 @@ whoever holds the GIL knows that no signal call of this process is in the middle
 in the headers (docs/signal-protocol.md), testable without Python.
 """
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
@@ -16,6 +17,7 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
@@ -41,3 +43,4 @@ include "native_ring.pxi"
 include "native_ring_writer.pxi"
 include "native_ring_batch.pxi"
 include "native_ring_reader.pxi"
+include "native_port.pxi"

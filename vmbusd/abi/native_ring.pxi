@@ -21,6 +21,7 @@ cdef str _ring_reason(const vmb_ring_fault *fault):
 cdef object _MAPPED = object()
 
 
+@cython.final
 cdef class RingView:
     """One ring's header page and data area: any buffer, or mirror-mapped with `mapped`."""
 

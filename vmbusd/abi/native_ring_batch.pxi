@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Many packets of a ring at once for Python: copied off it, or leased where they lie.
 
+@cython.final
 cdef class RingBatch:
     """Packets copied off a ring: one bytes object, and where each lies in it."""
 
@@ -49,6 +50,7 @@ cdef class RingBatch:
         )
 
 
+@cython.final
 cdef class RingLease:
     """Packets where they lie in the ring: for a writer that is trusted not to change them meanwhile."""
 

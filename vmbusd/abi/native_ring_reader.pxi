@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 # The reading end of a ring for Python.
 
+@cython.final
 cdef class RingReader:
     """Reads packets off one ring. Threads may share it; another process may not read at the same time."""
 
     cdef RingView view
     cdef vmb_ring_reader reader
     cdef bint lease
+    cdef int64_t got
     cdef public bint due
     cdef readonly uint16_t type
     cdef readonly uint16_t flags
@@ -39,23 +41,34 @@ cdef class RingReader:
     def get_into(self, buffer, bint commit=True):
         """Copy the next payload, its type header behind it. Bytes of payload, or -1 for an empty ring."""
         cdef Py_buffer held
+        # A bytearray keeps its memory for as long as no Python code runs, so nothing needs to be held.
+        if PyByteArray_CheckExact(buffer):
+            self._get_into(PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), commit)
+        else:
+            _writable(buffer, &held, "receive buffer")
+            try:
+                self._get_into(held.buf, held.len, commit)
+            finally:
+                PyBuffer_Release(&held)
+        return self.got
+
+    cdef inline int _get_into(self, void *at, Py_ssize_t room, bint commit) except -1:
         cdef vmb_packet packet
         cdef int result
-        _writable(buffer, &held, "receive buffer")
-        try:
+        if self.view.page == NULL or self.lease:
             self._check()
-            result = vmb_reader_get(&self.reader, held.buf, held.len, &packet)
-            if result != VMB_RING_OK:
-                self._failed(result, held.len)
-                return -1
-        finally:
-            PyBuffer_Release(&held)
-        self._commit(commit)
+        result = vmb_reader_get(&self.reader, at, room, &packet)
+        if result != VMB_RING_OK:
+            self.got = -1
+            return self._failed(result, room)
+        if commit and vmb_reader_commit(&self.reader):
+            self.due = True
         self.type = packet.type
         self.flags = packet.flags
         self.transaction_id = packet.id
         self.extra = packet.extra
-        return packet.size
+        self.got = packet.size
+        return 0
 
     def get(self, bint commit=True):
         """(type, flags, transaction id, payload, type header) of the next packet, or None for an empty ring."""

@@ -4,6 +4,7 @@
 cdef bytes _NO_EXTRA = b""
 
 
+@cython.final
 cdef class RingWriter:
     """Writes packets to one ring. Threads may share it; another process may not write at the same time."""
 
@@ -59,6 +60,13 @@ cdef class RingWriter:
 
     def put(self, payload, uint16_t type=6, uint16_t flags=0, uint64_t transaction_id=0, extra=b""):
         """Write and publish one packet. None when there is no room, else whether the reader must be signalled."""
+        # bytes without a type header, the common case, needs no buffer to be held and let go of.
+        if PyBytes_CheckExact(payload) and extra is _NO_EXTRA and self.view.page != NULL:
+            if vmb_writer_put(
+                &self.writer, type, flags, transaction_id, NULL, 0,
+                PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
+            ) == VMB_RING_OK:
+                return vmb_writer_publish(&self.writer) != 0
         if self._put(payload, type, flags, transaction_id, extra):
             return None
         return vmb_writer_publish(&self.writer) != 0

@@ -397,3 +397,85 @@ class RingReader:
     def reason(self) -> str | None: ...
     def statistics(self) -> dict[str, int]:
         """packets, bytes (on the ring) given back, signals (decided)."""
+
+class Requests:
+    """Transaction ids of outstanding requests, 1..256: in the block of an event flag, or in memory of its own."""
+
+    def __init__(self, blocks: Buffer | None = None, flag: int = 0) -> None:
+        """`blocks`: the `-guest` object; then every process of the guest shares the table."""
+    unknown: int
+    """Completions that named no outstanding request."""
+    def begin(self, word: int = 0) -> int | None:
+        """An id for a request, with a word of the sender's below 2^63; None when all are outstanding."""
+    def end(self, id: int) -> int | None:
+        """The word of the request that is over; None, and counted, for an id that is not outstanding."""
+    @property
+    def outstanding(self) -> int: ...
+
+class Port:
+    """The packets of one open channel, from one side. Threads may share it.
+
+    `slow` finishes what a verb cannot: its `send`, `send_many`, `receive_into` wait, read options and raise;
+    its `raise_closed` raises what a closed channel raises. With `blocks` other processes write the same ring.
+    """
+
+    def __init__(
+        self,
+        writer: RingWriter,
+        reader: RingReader,
+        slow: Any,
+        *,
+        route: Route | None = None,
+        host: HostSender | None = None,
+        flag: int = 0,
+        requests: Requests | None = None,
+        blocks: Buffer | None = None,
+        owner: int | None = None,
+    ) -> None:
+        """Exactly one of `route` (a host's) and `host` (a guest's) says where signals go; `flag` is the event
+        flag; `owner` the VP that this process plays, None for the control process.
+        """
+    writer: RingWriter
+    reader: RingReader
+    requests: Requests | None
+    closed: bool
+    signalled: int
+    def close(self) -> None:
+        """From now on every verb is left to `slow`, and nobody is signalled."""
+    def signal(self) -> bool:
+        """Signal the other side, whatever the rings look like. True for 0 -> 1."""
+    def send(
+        self, payload: Buffer, *, request: bool = False, word: int = 0, options: object = None
+    ) -> int | None:
+        """Send an in-band packet; the transaction id of a request, else None. `options` go to `slow`."""
+    def send_many(self, payloads: Sequence[Buffer]) -> int:
+        """Send in-band packets, published as few times as there is room. How many: all of them."""
+    def put(
+        self, payload: Buffer, type: int = 6, flags: int = 0, transaction_id: int = 0, extra: Buffer = b""
+    ) -> bool:
+        """Write one packet of any type, signal if need be. False when there is no room or no lock now."""
+    def put_many(
+        self,
+        payloads: Sequence[Buffer],
+        start: int = 0,
+        *,
+        type: int = 6,
+        flags: int = 0,
+        transaction_ids: Sequence[int] | None = None,
+    ) -> int:
+        """Write payloads[start:] as far as they fit, publish once, signal at most once. How many."""
+    def ask(self, size: int, extra: int = 0) -> bool:
+        """As RingWriter.ask; False also when another process writes now."""
+    def receive_into(self, buffer: Buffer) -> int:
+        """Copy the next payload, its type header behind it; `reader` has type, flags and id. Bytes of payload.
+
+        Completions that nobody asked for are dropped and counted.
+        """
+    def get(self) -> tuple[int, int, int, bytes, bytes] | None:
+        """(type, flags, transaction id, payload, type header) of the next packet; None: nothing is there."""
+    def get_many_into(self, buffer: Buffer, spans: Buffer) -> int:
+        """As RingReader.get_many_into, and signals."""
+    def commit(self) -> None:
+        """Give back what was read without commit, and signal the writer if that made the room it waits for."""
+    def rest(self) -> bool:
+        """As RingReader.rest, and signals."""

@@ -128,10 +128,12 @@ struct vmb_block {
     uint64_t reserved3[14];
     uint8_t driver_state[256];
     uint64_t requests[VMB_REQUESTS];
-    uint64_t request_head;
-    uint8_t reserved4[1528];
+    uint64_t request_head; /* where the search for a free request begins */
+    uint32_t ring_lock;    /* who writes the outgoing ring: 0, VP + 1, or VMB_LOCK_CONTROL */
+    uint8_t reserved4[1524];
 };
 #define VMB_BLOCK_CLEARED_FROM 128u
+#define VMB_LOCK_CONTROL 0xffffu /* the guest's control process, which plays no VP */
 
 /* Guest-to-host event page of one host link. */
 struct vmb_host_page {

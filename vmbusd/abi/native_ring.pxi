@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # A ring's memory for Python: mapped from guest memory or any buffer, kept safe, and let go of.
 #
-# No call gives the GIL up: a copy takes microseconds, taking the GIL back from a busy thread milliseconds. So
-# whoever holds the GIL knows that no call on a ring is in the middle, and puts of several threads never mix.
+# No call gives the GIL up: the largest copy takes well under a millisecond, and a thread that computes may keep
+# the GIL for five. So whoever holds it knows that no call on a ring is in the middle, and puts of several threads
+# never mix.
 
 cdef object _ring_fault(const vmb_ring_fault *fault, str what):
     cdef char text[200]

@@ -164,30 +164,30 @@ __attribute__((cold, unused)) static int vmb_fault_text(const struct vmb_ring_fa
     switch (f->field) {
     case VMB_FIELD_WRITE_INDEX:
     case VMB_FIELD_READ_INDEX:
-        return snprintf(text, room, "%s is %#llx, not a multiple of 8 below %#llx",
+        return snprintf(text, room, "%s is 0x%llx, not a multiple of 8 below 0x%llx",
                         f->field == VMB_FIELD_WRITE_INDEX ? "write_index" : "read_index", value, limit);
     case VMB_FIELD_AVAILABLE:
-        return snprintf(text, room, "%llu bytes are available at %#x, a packet has at least %llu", value, f->at,
+        return snprintf(text, room, "%llu bytes are available at 0x%x, a packet has at least %llu", value, f->at,
                         limit);
     case VMB_FIELD_LEN8:
-        return snprintf(text, room, "len8 of the packet at %#x is %llu, at most %llu can be there", f->at, value,
+        return snprintf(text, room, "len8 of the packet at 0x%x is %llu, at most %llu can be there", f->at, value,
                         limit);
     case VMB_FIELD_OFFSET8:
-        return snprintf(text, room, "offset8 of the packet at %#x is %llu, not in 2..%llu", f->at, value, limit);
+        return snprintf(text, room, "offset8 of the packet at 0x%x is %llu, not in 2..%llu", f->at, value, limit);
     case VMB_FIELD_TYPE:
-        return snprintf(text, room, "type of the packet at %#x is %llu, not 6, 7, 9 or 11", f->at, value);
+        return snprintf(text, room, "type of the packet at 0x%x is %llu, not 6, 7, 9 or 11", f->at, value);
     case VMB_FIELD_FLAGS:
-        return snprintf(text, room, "flags of the packet at %#x are %#llx, only bit 0 is known", f->at, value);
+        return snprintf(text, room, "flags of the packet at 0x%x are 0x%llx, only bit 0 is known", f->at, value);
     case VMB_FIELD_EXTRA:
-        return snprintf(text, room, "type header of the packet at %#x has %llu bytes, at least %llu are needed",
+        return snprintf(text, room, "type header of the packet at 0x%x has %llu bytes, at least %llu are needed",
                         f->at, value, limit);
     case VMB_FIELD_RANGE_COUNT:
-        return snprintf(text, room, "range count of the packet at %#x is %llu, at least %llu is needed", f->at,
+        return snprintf(text, room, "range count of the packet at 0x%x is %llu, at least %llu is needed", f->at,
                         value, limit);
     case VMB_FIELD_INTERRUPT_MASK:
-        return snprintf(text, room, "interrupt_mask is %#llx though its reader stored %llu", value, limit);
+        return snprintf(text, room, "interrupt_mask is 0x%llx though its reader stored %llu", value, limit);
     case VMB_FIELD_PENDING_SEND_SZ:
-        return snprintf(text, room, "pending_send_sz is %#llx though its writer stored %#llx", value, limit);
+        return snprintf(text, room, "pending_send_sz is 0x%llx though its writer stored 0x%llx", value, limit);
     default:
         return snprintf(text, room, "sound");
     }

@@ -7,6 +7,8 @@ cdef extern from "vmbus_ring_packets.h" nogil:
         VMB_TRAILER
         VMB_PACKET_LEAST
         VMB_LEN8_MOST
+        VMB_PACKET_TYPES
+        VMB_PACKET_COMPLETE
         VMB_RING_SOUND
     struct vmb_descriptor:
         uint16_t type
@@ -21,6 +23,8 @@ cdef extern from "vmbus_ring_packets.h" nogil:
     struct vmb_ring_fault:
         uint32_t field
     uint32_t vmb_packet_total(size_t, size_t)
+    uint32_t vmb_packet_least_extra(uint32_t)
+    int vmb_extra_sound(uint32_t, const void *)
     vmb_packet vmb_packet_of(const vmb_descriptor *)
     int vmb_fault_text(const vmb_ring_fault *, char *, size_t)
 
@@ -46,6 +50,7 @@ cdef extern from "vmbus_ring.h" nogil:
         uint32_t size
         vmb_ring_fault fault
     void vmb_ring_format(vmb_ring_page *)
+    void vmb_ring_copy_to(vmb_ring *, const char *, uint32_t, const void *, uint32_t)
     uint32_t vmb_ring_used(uint32_t, uint32_t, uint32_t)
     int vmb_ring_stuck(vmb_ring *)
 

@@ -2,6 +2,33 @@
 # The writing end of a ring for Python.
 
 cdef bytes _NO_EXTRA = b""
+# What most packets are. The interpreter has one object for each small number, so these are compared by identity.
+cdef object _IN_BAND = 6
+cdef object _NOTHING = 0
+
+
+cdef inline uint64_t _field(object value, uint64_t most, str what) except? 0xffffffffffffffff:
+    """`_number` for fields that are small numbers nearly always."""
+    cdef int overflow = 0
+    cdef long number = PyLong_AsLongAndOverflow(value, &overflow) if isinstance(value, int) else -1
+    if not overflow and 0 <= number and <uint64_t>number <= most:
+        return <uint64_t>number
+    return _number(value, most, what)
+
+
+cdef int _check_kind(uint16_t type, uint16_t flags, const char *extra, Py_ssize_t size, str what) except -1:
+    """Refuse a packet that every reader would take for corruption, and die of."""
+    if type > 15 or not VMB_PACKET_TYPES >> type & 1:
+        raise UsageError(f"{what}: a packet of type {type}; 6, 7, 9 and 11 are in use")
+    if flags & ~VMB_PACKET_COMPLETE:
+        raise UsageError(f"{what}: flags {flags:#x}; bit 0 is the only one")
+    if size % 8:
+        raise UsageError(f"{what}: a type header of {size} bytes, not a multiple of 8")
+    if size < <Py_ssize_t>vmb_packet_least_extra(type):
+        raise UsageError(f"{what}: a packet of type {type} needs a type header of 8 bytes at least")
+    if size and not vmb_extra_sound(type, extra):
+        raise UsageError(f"{what}: a GPA direct packet without a range")
+    return 0
 
 
 @cython.final
@@ -19,22 +46,25 @@ cdef class RingWriter:
         if announce:
             vmb_writer_announce(&self.writer)
 
-    cdef int _put(self, payload, uint16_t type, uint16_t flags, uint64_t id, extra) except -1:
+    cdef int _put(self, payload, type, flags, id, extra) except -1:
         """0 when put, 1 when there is no room now."""
+        cdef uint16_t type_ = <uint16_t>_field(type, 0xffff, "packet type")
+        cdef uint16_t flags_ = <uint16_t>_field(flags, 0xffff, "packet flags")
+        cdef uint64_t id_ = _field(id, <uint64_t>0xffffffffffffffff, "transaction id")
         cdef Py_buffer held
         cdef Py_buffer extra_held
         cdef Py_ssize_t size = 0
         cdef Py_ssize_t extra_size = 0
         cdef const char *at
-        cdef const char *extra_at = NULL
+        cdef const char *extra_at
         cdef int result
-        at = _bytes_of(payload, &held, &size, "payload")
         vmb_py_no_buffer(&extra_held)
+        at = _bytes_of(payload, &held, &size, "payload")
         try:
-            if extra is not _NO_EXTRA:
-                extra_at = _bytes_of(extra, &extra_held, &extra_size, "type header")
+            extra_at = _bytes_of(extra, &extra_held, &extra_size, "type header")
+            _check_kind(type_, flags_, extra_at, extra_size, self.view.name)
             self.view._check()  # last: exporting a buffer may run code that releases the ring
-            result = vmb_writer_put(&self.writer, type, flags, id, extra_at, extra_size, at, size)
+            result = vmb_writer_put(&self.writer, type_, flags_, id_, extra_at, extra_size, at, size)
         finally:
             PyBuffer_Release(&held)
             PyBuffer_Release(&extra_held)
@@ -44,11 +74,9 @@ cdef class RingWriter:
 
     cdef int _failed(self, int result, Py_ssize_t size, Py_ssize_t extra_size) except -1:
         if result == VMB_RING_NEVER:
-            if extra_size % 8:
-                raise UsageError(f"{self.view.name}: a type header of {extra_size} bytes, not a multiple of 8")
             raise UsageError(
                 f"{self.view.name}: a packet of {size} + {extra_size} bytes never fits:"
-                f" {self.most_payload()} are the most"
+                f" {self.most_payload(extra_size)} are the most"
             )
         _ring_failed(result, &self.writer.ring, self.view)
         return 1
@@ -58,20 +86,22 @@ cdef class RingWriter:
         cdef int64_t most = min(<int64_t>vmb_writer_most(&self.writer), <int64_t>VMB_LEN8_MOST * 8 + VMB_TRAILER)
         return max(most - VMB_PACKET_LEAST - extra, 0)
 
-    def put(self, payload, uint16_t type=6, uint16_t flags=0, uint64_t transaction_id=0, extra=b""):
+    def put(self, payload, type=6, flags=0, transaction_id=0, extra=b""):
         """Write and publish one packet. None when there is no room, else whether the reader must be signalled."""
-        # bytes without a type header, the common case, needs no buffer to be held and let go of.
-        if PyBytes_CheckExact(payload) and extra is _NO_EXTRA and self.view.page != NULL:
+        # A plain packet of bytes, the common case, needs no number read and no buffer held and let go of.
+        if (
+            PyBytes_CheckExact(payload) and type is _IN_BAND and flags is _NOTHING
+            and transaction_id is _NOTHING and extra is _NO_EXTRA and self.view.page != NULL
+        ):
             if vmb_writer_put(
-                &self.writer, type, flags, transaction_id, NULL, 0,
-                PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
+                &self.writer, 6, 0, 0, NULL, 0, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)
             ) == VMB_RING_OK:
                 return vmb_writer_publish(&self.writer) != 0
         if self._put(payload, type, flags, transaction_id, extra):
             return None
         return vmb_writer_publish(&self.writer) != 0
 
-    def stage(self, payload, uint16_t type=6, uint16_t flags=0, uint64_t transaction_id=0, extra=b""):
+    def stage(self, payload, type=6, flags=0, transaction_id=0, extra=b""):
         """Put one packet that the reader does not see before `publish`. False when there is no room."""
         return self._put(payload, type, flags, transaction_id, extra) == 0
 
@@ -84,7 +114,7 @@ cdef class RingWriter:
         """Forget what was staged and not published."""
         vmb_writer_revert(&self.writer)
 
-    def put_many(self, payloads, Py_ssize_t start=0, *, uint16_t type=6, uint16_t flags=0, transaction_ids=None):
+    def put_many(self, payloads, Py_ssize_t start=0, *, type=6, flags=0, transaction_ids=None):
         """Write payloads[start:] as far as they fit, publish once: (how many, signal, bytes on the ring)."""
         cdef list items = payloads if PyList_CheckExact(payloads) else list(payloads)
         cdef list ids = None if transaction_ids is None else list(transaction_ids)
@@ -108,19 +138,22 @@ cdef class RingWriter:
             vmb_ring_used(self.writer.ring.size, self.writer.write, write),
         )
 
-    cdef Py_ssize_t _put_all(self, list items, Py_ssize_t at, uint16_t type, uint16_t flags, list ids) except -1:
+    cdef Py_ssize_t _put_all(self, list items, Py_ssize_t at, type, flags, list ids) except -1:
         """Put items[at:] as far as they fit; returns the index of the first that did not."""
+        cdef uint16_t type_ = <uint16_t>_field(type, 0xffff, "packet type")
+        cdef uint16_t flags_ = <uint16_t>_field(flags, 0xffff, "packet flags")
+        cdef uint64_t id = 0
         cdef PyObject *item
         cdef object other
-        cdef uint64_t id = 0
         cdef int result
+        _check_kind(type_, flags_, NULL, 0, self.view.name)
         while at < PyList_GET_SIZE(items):
             if ids is not None:
-                id = ids[at]
+                id = _field(ids[at], <uint64_t>0xffffffffffffffff, "transaction id")
             item = PyList_GET_ITEM(items, at)  # borrowed: nothing below runs Python code before it is done with
             if PyBytes_CheckExact(<object>item):
                 result = vmb_writer_put(
-                    &self.writer, type, flags, id, NULL, 0,
+                    &self.writer, type_, flags_, id, NULL, 0,
                     PyBytes_AS_STRING(<object>item), PyBytes_GET_SIZE(<object>item),
                 )
                 if result != VMB_RING_OK:

@@ -2,6 +2,7 @@
 
 import array
 import mmap
+import re
 import threading
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from tests.ring.world import World
 from vmbusd.abi.errors import UsageError
 from vmbusd.abi.layout import PAGE
+
+GPA_DIRECT = bytes(4) + (1).to_bytes(4, "little") + bytes(16)
+"""A type header that names one range."""
 
 
 @pytest.fixture
@@ -49,10 +53,31 @@ def test_what_is_no_buffer_is_refused(world: World, payload: Any) -> None:
     assert world.view.header()["write_index"] == 0
 
 
-def test_a_type_header_is_whole_words(world: World) -> None:
-    """Anything else is an error that says so."""
-    with pytest.raises(UsageError, match="a type header of 12 bytes, not a multiple of 8"):
-        world.writer.put(b"x", type=9, extra=bytes(12))
+@pytest.mark.parametrize(
+    ("kind", "flags", "number", "header", "text"),
+    [
+        (8, 0, 1, b"", "a packet of type 8; 6, 7, 9 and 11 are in use"),
+        (6, 2, 1, b"", "flags 0x2; bit 0 is the only one"),
+        (9, 1, 1, bytes(12), "a type header of 12 bytes, not a multiple of 8"),
+        (7, 0, 1, b"", "a packet of type 7 needs a type header of 8 bytes at least"),
+        (9, 1, 1, bytes(8), "a GPA direct packet without a range"),
+        (65542, 0, 1, b"", "packet type 65542 is not in 0..65535"),
+        (-1, 0, 1, b"", "packet type -1"),
+        ("6", 0, 1, b"", "packet type '6'"),
+        (6, 1 << 70, 1, b"", "packet flags"),
+        (6, 0, -1, b"", "transaction id -1"),
+        (6, 0, 1 << 64, b"", "transaction id 18446744073709551616"),
+    ],
+)
+def test_a_packet_that_would_kill_the_ring_is_refused(
+    world: World, kind: Any, flags: int, number: int, header: bytes, text: str
+) -> None:
+    """What a reader takes for corruption is the caller's mistake, and nothing is written."""
+    with pytest.raises(UsageError, match=re.escape(text)):
+        world.writer.put(b"x", kind, flags, number, header)
+    with pytest.raises(UsageError):
+        world.writer.put_many([b"x"], type=kind, flags=flags, transaction_ids=[number])
+    assert world.view.header()["write_index"] == 0
 
 
 def test_a_batch_is_all_it_can_be(world: World) -> None:
@@ -95,18 +120,15 @@ def test_ids_go_with_a_batch(world: World) -> None:
         batch.payload(2)
 
 
-@pytest.mark.parametrize("extra", [0, 24])
-def test_the_most_that_fits_fits(world: World, extra: int) -> None:
+@pytest.mark.parametrize(("kind", "header"), [(6, b""), (9, GPA_DIRECT)])
+def test_the_most_that_fits_fits(world: World, kind: int, header: bytes) -> None:
     """And one byte more never does (case 266)."""
-    most = world.writer.most_payload(extra)
+    most = world.writer.most_payload(len(header))
 
-    assert (
-        world.writer.put(bytes(most), type=9, extra=bytes(4) + b"\1" + bytes(extra - 5) if extra else b"")
-        is True
-    )
+    assert world.writer.put(bytes(most), kind, extra=header) is True
     assert world.writer.put(b"") is None
     with pytest.raises(UsageError, match="never fits"):
-        world.writer.put(bytes(most + 1), extra=bytes(extra))
+        world.writer.put(bytes(most + 1), kind, extra=header)
 
 
 def test_a_large_ring_is_bounded_by_the_descriptor() -> None:

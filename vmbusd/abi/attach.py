@@ -1,10 +1,11 @@
 """Attach to a daemon: hello, welcome, every granted object mapped and guarded, for hosts and guests alike.
 
 A descriptor is checked against what the welcome says, mapped, and closed at once: the mapping keeps the
-object. Read-only grants are mapped PROT_READ, so a store through them raises in Python instead of reaching
-memory. Every mapping has a `native.Guard`, because a peer with a writable descriptor can truncate the object
-under us. While we are attached we hold an OFD read lock on byte 1 of the table: the kernel drops it with the
-last of our mappings, however we end, and only then may the set be reclaimed. Source: DESIGN sections 2, 4.
+object. Only guest memory's stays open, because rings are mapped later. Read-only grants are mapped PROT_READ,
+so a store through them raises in Python instead of reaching memory. Every mapping has a `native.Guard`,
+because a peer with a writable descriptor can truncate the object under us. While we are attached we hold an
+OFD read lock on byte 1 of the table: the kernel drops it with the last of our mappings, however we end, and
+only then may the set be reclaimed. Source: DESIGN sections 2, 4.
 """
 
 import contextlib
@@ -71,7 +72,7 @@ class Attached(LinkSocket):
 
     Attributes: `sock`, the socket (poll it, add it to an event loop); `partition`; `role`; `welcome`;
     `objects`, what is mapped; `vp_doorbells`, one per VP; `host_links`, number -> page and doorbell (a host
-    has its own, `welcome.link`).
+    has its own, `welcome.link`); `ram_fd`, the descriptor of guest memory, kept for the rings to be mapped.
     """
 
     def __init__(self, sock: socket.socket, role: Role, partition: str) -> None:
@@ -82,6 +83,7 @@ class Attached(LinkSocket):
         self.vp_doorbells: list[Doorbell] = []
         self.host_links: dict[int, HostEnd] = {}
         self.welcome: link.Welcome
+        self.ram_fd = -1
         self._bells: dict[tuple[str, int], Doorbell] = {}
         self._eventfds: dict[Key, int] = {}
         self._retired: list[Mapped] = []
@@ -191,6 +193,8 @@ class Attached(LinkSocket):
         self.objects[key] = Mapped(name, mapping, Guard(mapping, name), bool(grant.writable))
         if key[0] in _BELLS:
             self._bells[_BELLS[key[0]], key[1]] = Doorbell.semaphore(mapping)
+        elif key[0] is Object.RAM:
+            self.ram_fd = os.dup(fd)
 
     def _welcome(self, welcome: link.Welcome, fds: list[int]) -> None:
         self.welcome = welcome
@@ -240,6 +244,9 @@ class Attached(LinkSocket):
         self._unmap_retired()
         close_all(self._retired_eventfds)
         self._retired_eventfds.clear()
+        if self.ram_fd >= 0:
+            os.close(self.ram_fd)
+            self.ram_fd = -1
         self.sock.close()
 
 

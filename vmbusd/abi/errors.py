@@ -2,7 +2,7 @@
 
 Every error a user of this project can catch derives from `VmbusError`. The class says who has to change
 something: `ProtocolError` the peer, `UsageError` the caller, `ResourceError` the machine, `ChannelGone`
-and `LinkClosed` nobody (the other side went away, and it says why).
+and `LinkClosed` nobody (the other side went away, and it says why). `RingDead` is two of them at once.
 """
 
 
@@ -20,6 +20,14 @@ class UsageError(VmbusError, ValueError):
 
 class ResourceError(VmbusError):
     """The machine's fault: shared memory, descriptors, permissions or a limit that is used up."""
+
+
+class RingFull(ResourceError):
+    """There is no room in the ring, or no transaction id, now; nothing was written. Trying later may do."""
+
+
+class TimedOut(VmbusError, TimeoutError):
+    """The peer did not answer in the time that the caller gave it."""
 
 
 class RefusedError(VmbusError):
@@ -43,6 +51,10 @@ class LinkLost(LinkClosed):
 
 class ChannelGone(VmbusError):
     """The channel was closed or rescinded while, or before, it was used."""
+
+
+class RingDead(ProtocolError, ChannelGone):
+    """The peer broke the ring: its fault, and for this open the end of the channel. The text says how."""
 
 
 class ObjectDead(VmbusError):

@@ -24,12 +24,13 @@ from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from libc.errno cimport E2BIG, EINTR, ERANGE, errno
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strerror
 
 import os as _os
+from itertools import islice as _islice
 
-from vmbusd.abi.errors import ObjectDead, ProtocolError, ResourceError, UsageError
+from vmbusd.abi.errors import ObjectDead, ResourceError, RingDead, UsageError
 
 include "native_headers.pxi"
 include "native_buffers.pxi"

@@ -5,6 +5,7 @@ cdef extern from "vmbus_requests.h" nogil:
     enum:
         VMB_REQUESTS
         VMB_LOCK_CONTROL
+    uint64_t VMB_REQUEST_USED
 
     struct vmb_requests:
         uint64_t slot[256]
@@ -22,6 +23,12 @@ cdef extern from "vmbus_ring_packets.h" nogil:
 
 cdef Py_ssize_t _REQUESTS_OFFSET = 512
 cdef Py_ssize_t _LOCK_OFFSET = 2568
+
+# What a channel's send waits for room unless told otherwise: a peer that reads nothing for so long is stuck.
+cdef object SEND_TIMEOUT = 10.0
+
+# Payloads that send_many takes from an iterable at a time.
+cdef Py_ssize_t SEND_BATCH = 1024
 
 # A holder has the lock for one copy, some microseconds at most, if it runs at all. Who finds it taken for longer than
 # these looks does what he does when the ring is full.
@@ -56,6 +63,12 @@ cdef class Requests:
             return word
         self.unknown += 1
         return None
+
+    def word(self, id):
+        """The word of an outstanding request, which stays one; None for another id."""
+        cdef uint64_t n = _number(id, UINT64_MAX, "transaction id") - 1
+        cdef uint64_t seen = vmb_py_load(&self.table.slot[n]) if n < VMB_REQUESTS else 0
+        return seen & ~VMB_REQUEST_USED if seen else None
 
     @property
     def outstanding(self):
@@ -125,6 +138,10 @@ cdef class Port:
         self.host.transitions += first
         return first
 
+    def flush(self):
+        """Signal the writer if a read made the room that it waits for and nobody has said so yet."""
+        self._due()
+
     cdef inline int _begin(self) except -1:
         """1 when the ring may be written; 0 when the channel is closed or another process holds the lock."""
         if self.closed or self.writer.view.page == NULL:
@@ -149,17 +166,18 @@ cdef class Port:
 
     # -- out -----------------------------------------------------------------------------------------------
 
-    def send(self, payload, *, bint request=False, uint64_t word=0, object options=None):
-        """Send an in-band packet; the transaction id of a request, else None."""
+    def send(self, payload, *, bint request=False, ranges=None, transaction_id=None, timeout=SEND_TIMEOUT,
+             uint64_t word=0):
+        """Send a packet, in-band unless it names ranges; the transaction id of a request, else None."""
         cdef uint64_t id = 0
         cdef uint64_t given = 0
         cdef int result
-        if PyBytes_CheckExact(payload) and options is None and self._begin():
+        if PyBytes_CheckExact(payload) and ranges is None and transaction_id is None and self._begin():
             if request:
                 id = vmb_request_begin(self.requests.table, word) if self.requests is not None else 0
                 if not id:
                     self._end()
-                    return self.slow.send(payload, request=request, word=word)
+                    return self._send_slowly(payload, request, None, None, timeout, word)
             result = vmb_writer_put(
                 &self.writer.writer, VMB_PACKET_IN_BAND, request, id, NULL, 0,
                 PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
@@ -173,7 +191,12 @@ cdef class Port:
             self._end()
             if id:
                 vmb_request_end(self.requests.table, id, &given)
-        return self.slow.send(payload, request=request, word=word, options=options)
+        return self._send_slowly(payload, request, ranges, transaction_id, timeout, word)
+
+    cdef object _send_slowly(self, payload, bint request, ranges, transaction_id, timeout, uint64_t word):
+        return self.slow.send(
+            payload, request=request, ranges=ranges, transaction_id=transaction_id, timeout=timeout, word=word
+        )
 
     def put(self, payload, uint16_t type=6, uint16_t flags=0, uint64_t transaction_id=0, extra=b""):
         """Write one packet of any type and signal if need be. False when there is no room or no lock now."""
@@ -206,13 +229,21 @@ cdef class Port:
             self._signal()
         return sent
 
-    def send_many(self, payloads):
+    def send_many(self, payloads, *, timeout=SEND_TIMEOUT):
         """Send in-band packets, publish as few times as there is room. How many: all of them."""
-        cdef list items = payloads if PyList_CheckExact(payloads) else list(payloads)
+        cdef Py_ssize_t total = 0
+        if PyList_CheckExact(payloads):
+            return self._send_list(payloads, timeout)
+        rest = iter(payloads)
+        while items := list(_islice(rest, SEND_BATCH)):
+            total += self._send_list(items, timeout)
+        return total
+
+    cdef Py_ssize_t _send_list(self, list items, timeout) except -1:
         cdef Py_ssize_t sent = 0 if self.closed else self.put_many(items)
-        if sent == PyList_GET_SIZE(items):
-            return sent
-        return self.slow.send_many(items, sent)
+        if sent != PyList_GET_SIZE(items):
+            self.slow.send_many(items, sent, timeout)
+        return PyList_GET_SIZE(items)
 
     def ask(self, Py_ssize_t size, Py_ssize_t extra=0):
         """Ask for a signal once `size` bytes of payload fit, and look again. True: wait; False: try again."""
@@ -223,6 +254,14 @@ cdef class Port:
             return self.writer.ask(size, extra)
         finally:
             self._end()
+
+    def withdraw(self):
+        """Stop asking for room."""
+        if self._begin():
+            try:
+                self.writer.withdraw()
+            finally:
+                self._end()
 
     cdef int _raise_if_closed(self) except -1:
         if self.closed:
@@ -238,27 +277,43 @@ cdef class Port:
                 self._signal()
         return 0
 
-    def receive_into(self, buffer):
-        """Copy the next payload, its type header behind it. Bytes of payload; waits for a packet."""
-        if PyByteArray_CheckExact(buffer) and not self.closed:
-            while True:
-                self.reader._get_into(PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), True)
-                if self.reader.due:
-                    self._due()
-                if self.reader.got < 0:
-                    break
-                if self.reader.type != VMB_PACKET_COMPLETION or self._completed(self.reader.transaction_id):
-                    return self.reader.got
-        return self.slow.receive_into(buffer)
+    def receive_into(self, buffer, *, timeout=None):
+        """Copy the next payload, its type header behind it. Bytes of payload; -1 after `timeout` seconds."""
+        if not self.closed and self._try_into(buffer):
+            return self.reader.got
+        return self.slow.receive_into(buffer, timeout=timeout)
 
-    cdef int _completed(self, uint64_t id) except -1:
-        """0 when nobody asked for this completion: it is dropped and counted."""
+    def try_into(self, buffer):
+        """As `receive_into`, but -1 at once when nothing is there, and ChannelGone after the close."""
+        self._raise_if_closed()
+        return self.reader.got if self._try_into(buffer) else -1
+
+    cdef inline int _try_into(self, buffer) except -1:
+        while True:
+            if PyByteArray_CheckExact(buffer):
+                self.reader._get_into(PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), True)
+            else:
+                self.reader.get_into(buffer)
+            if self.reader.due:
+                self._due()
+            if self.reader.got < 0:
+                return 0
+            if self.reader.type != VMB_PACKET_COMPLETION or self._completed(
+                self.reader.transaction_id, None, buffer
+            ):
+                return 1
+
+    cdef int _completed(self, uint64_t id, bytes payload, buffer) except -1:
+        """0 for a completion that nobody asked for, dropped and counted, or that `slow` took by its word."""
         cdef uint64_t word = 0
         if self.requests is None:
             return 1
-        if vmb_request_end(self.requests.table, id, &word):
+        if not vmb_request_end(self.requests.table, id, &word):
+            self.requests.unknown += 1
+            return 0
+        if not word:
             return 1
-        self.requests.unknown += 1
+        self.slow.completed(word, bytes(memoryview(buffer)[: self.reader.got]) if payload is None else payload)
         return 0
 
     def get(self):
@@ -267,7 +322,7 @@ cdef class Port:
         while True:
             packet = self.reader.get()
             self._due()
-            if packet is None or packet[0] != VMB_PACKET_COMPLETION or self._completed(packet[2]):
+            if packet is None or packet[0] != VMB_PACKET_COMPLETION or self._completed(packet[2], packet[3], None):
                 return packet
 
     def get_many_into(self, buffer, spans):
@@ -277,8 +332,33 @@ cdef class Port:
         self._due()
         return n
 
+    def get_many(self, limit, max_bytes):
+        """A RingBatch that is given back by `commit`; None: nothing is there."""
+        self._raise_if_closed()
+        return self.reader.get_many(limit, max_bytes, False)
+
+    def lease_many(self, limit, max_bytes):
+        """As RingReader.lease_many; its release signals."""
+        self._raise_if_closed()
+        lease = self.reader.lease_many(limit, max_bytes)
+        if lease is not None:
+            lease.released = self.flush
+        return lease
+
+    def mask(self):
+        """Want no signals."""
+        self._raise_if_closed()
+        self.reader.mask()
+
+    @property
+    def peer_frees(self):
+        """The peer says that it signals room."""
+        self._raise_if_closed()
+        return self.reader.peer_frees
+
     def commit(self):
         """Give back what was read without commit, and signal the writer if that made the room it waits for."""
+        self._raise_if_closed()
         if self.reader.commit():
             self.reader.due = True
         self._due()

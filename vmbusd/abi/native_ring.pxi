@@ -8,7 +8,7 @@
 cdef object _ring_fault(const vmb_ring_fault *fault, str what):
     cdef char text[200]
     vmb_fault_text(fault, text, sizeof(text))
-    return ProtocolError(f"{what}: {text.decode()}")
+    return RingDead(f"{what}: {text.decode()}")
 
 
 cdef str _ring_reason(const vmb_ring_fault *fault):

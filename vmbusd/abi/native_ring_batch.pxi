@@ -60,6 +60,7 @@ cdef class RingLease:
     cdef Py_ssize_t size
     cdef uint32_t count
     cdef int exports
+    cdef public object released
 
     def __len__(self):
         return self.count
@@ -96,6 +97,8 @@ cdef class RingLease:
             raise UsageError(f"{reader.view.name}: a memoryview of the lease still lives")
         self._end()
         reader._commit(True)
+        if self.released is not None:
+            self.released()
 
     def __enter__(self):
         return self

@@ -207,6 +207,17 @@ cdef class RingReader:
         self._check()
         vmb_reader_revert(&self.reader)
 
+    def mark(self, word):
+        """Overwrite the first 8 bytes of payload of the first packet not committed, if it has no type header.
+
+        For pipes, whose reader notes in place how much of a packet it has consumed.
+        """
+        cdef uint64_t value = _number(word, UINT64_MAX, "mark")
+        self._check()
+        if self.reader.read == self.reader.committed:
+            raise UsageError(f"{self.view.name}: no packet was read that is not committed")
+        vmb_ring_copy_to(&self.reader.ring, "mark", self.reader.committed + VMB_DESCRIPTOR, &value, 8)
+
     def mask(self):
         """Want no signals: the reader is awake."""
         self.view._check()

@@ -1,6 +1,6 @@
 """Types of the native core's rings, kept apart for their length: at run time they are in `native` alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 from typing_extensions import Buffer
@@ -118,6 +118,8 @@ class RingLease:
     def spans(self) -> memoryview: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int) -> memoryview: ...
+    released: Callable[[], object] | None
+    """Called after the release."""
     def release(self) -> None:
         """Give the room back, see `RingReader.due`. Raises UsageError while a memoryview of it lives."""
     def __enter__(self) -> RingLease: ...
@@ -156,6 +158,11 @@ class RingReader:
         """Give back what was read. True: the writer must be signalled (`due` stays as it is)."""
     def revert(self) -> None:
         """Read again what was not committed (case 250)."""
+    def mark(self, word: int) -> None:
+        """Overwrite the first 8 payload bytes of the first in-band packet that was read and not committed.
+
+        For byte pipes (case 274). Raises UsageError when there is none.
+        """
     def mask(self) -> None:
         """Want no signals."""
     def rest(self) -> bool:
@@ -178,6 +185,8 @@ class Requests:
     """Completions that named no outstanding request."""
     def begin(self, word: int = 0) -> int | None:
         """An id for a request, with a word of the sender's below 2^63; None when all are outstanding."""
+    def word(self, id: int) -> int | None:
+        """The word of an outstanding request, which stays outstanding; None for any other id."""
     def end(self, id: int) -> int | None:
         """The word of the request that is over; None, and counted, for an id that is not outstanding."""
     @property
@@ -187,7 +196,8 @@ class Port:
     """The packets of one open channel, from one side. Threads may share it.
 
     `slow` finishes what a verb cannot: its `send`, `send_many`, `receive_into` wait, read options and raise;
-    its `raise_closed` raises what a closed channel raises. With `blocks` other processes write the same ring.
+    its `raise_closed` raises what a closed channel raises; its `completed` takes completions of requests with
+    a word. With `blocks` other processes write the same ring.
     """
 
     def __init__(
@@ -215,12 +225,23 @@ class Port:
         """From now on every verb is left to `slow`, and nobody is signalled."""
     def signal(self) -> bool:
         """Signal the other side, whatever the rings look like. True for 0 -> 1."""
+    def flush(self) -> None:
+        """Signal the writer if a read of `reader` made the room that it waits for (`due`)."""
     def send(
-        self, payload: Buffer, *, request: bool = False, word: int = 0, options: object = None
+        self,
+        payload: Buffer,
+        *,
+        request: bool = False,
+        ranges: object = None,
+        transaction_id: int | None = None,
+        timeout: float | None = 10.0,
+        word: int = 0,
     ) -> int | None:
-        """Send an in-band packet; the transaction id of a request, else None. `options` go to `slow`."""
-    def send_many(self, payloads: Sequence[Buffer]) -> int:
+        """Send an in-band packet; the transaction id of a request, else None. The rest goes to `slow`."""
+    def send_many(self, payloads: Iterable[Buffer], *, timeout: float | None = 10.0) -> int:
         """Send in-band packets, published as few times as there is room. How many: all of them."""
+    def withdraw(self) -> None:
+        """Stop asking for room."""
     def put(
         self, payload: Buffer, type: int = 6, flags: int = 0, transaction_id: int = 0, extra: Buffer = b""
     ) -> bool:
@@ -237,13 +258,24 @@ class Port:
         """Write payloads[start:] as far as they fit, publish once, signal at most once. How many."""
     def ask(self, size: int, extra: int = 0) -> bool:
         """As RingWriter.ask; False also when another process writes now."""
-    def receive_into(self, buffer: Buffer) -> int:
-        """Copy the next payload, its type header behind it. Bytes of payload; `reader` has the rest.
+    def receive_into(self, buffer: Buffer, *, timeout: float | None = None) -> int:
+        """Copy the next payload, its type header behind it. Bytes of payload, -1 after `timeout` seconds.
 
         Completions that nobody asked for are dropped and counted.
         """
+    def try_into(self, buffer: Buffer) -> int:
+        """As `receive_into`, but -1 at once when nothing is there."""
     def get(self) -> tuple[int, int, int, bytes, bytes] | None:
         """(type, flags, transaction id, payload, type header) of the next packet; None: nothing is there."""
+    def get_many(self, limit: int, max_bytes: int) -> RingBatch | None:
+        """As RingReader.get_many, not committed."""
+    def lease_many(self, limit: int, max_bytes: int) -> RingLease | None:
+        """As RingReader.lease_many; its release signals."""
+    def mask(self) -> None:
+        """Want no signals."""
+    @property
+    def peer_frees(self) -> bool:
+        """The peer says that it signals room."""
     def get_many_into(self, buffer: Buffer, spans: Buffer) -> int:
         """As RingReader.get_many_into, and signals."""
     def commit(self) -> None:

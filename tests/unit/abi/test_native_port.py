@@ -22,11 +22,13 @@ class Slow:
     def send(self, payload: bytes, **options: Any) -> None:
         self.asked.append(("send", payload))
 
-    def send_many(self, items: list[bytes], sent: int) -> int:
+    def send_many(self, _items: list[bytes], sent: int, _timeout: float | None) -> None:
         self.asked.append(("send_many", sent))
-        return len(items)
 
-    def receive_into(self, _buffer: bytearray) -> int:
+    def completed(self, word: int, _payload: bytes) -> None:
+        self.asked.append(("completed", word))
+
+    def receive_into(self, _buffer: bytearray, *, timeout: float | None) -> int:
         self.asked.append(("receive_into", None))
         return -1
 
@@ -112,7 +114,7 @@ def test_what_does_not_fit_is_left_to_the_slow_path(channel: Channel) -> None:
     assert port.send_many([bytes(1000)] * 8) == 8
     assert port.send(bytes(1000)) is None
     assert channel.host.port.receive_into(bytearray(1000)) == 1000
-    assert port.send(b"", options=object()) is None
+    assert port.send(b"", transaction_id=7) is None
     for _ in range(2):
         channel.host.port.receive_into(bytearray(1000))
     assert channel.host.port.receive_into(bytearray(1000)) == -1

@@ -52,6 +52,15 @@ static void pin(int core)
         fail("sched_setaffinity");
 }
 
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 static void *memory(size_t bytes)
 {
     void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -189,7 +198,7 @@ static void move(end_turn turn, uint64_t count)
         const unsigned n = turn(count < batch ? (unsigned)count : batch);
         count -= n;
         if (!n)
-            __builtin_ia32_pause();
+            relax();
     }
 }
 

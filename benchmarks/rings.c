@@ -6,8 +6,8 @@
  *   rings WAY SIZE COUNT CORE CORE  two processes, one puts, the other takes, both poll:     ns per packet
  *
  * WAY: `single` (a publication and a commit for each packet), `batch` (as many as BATCH packets in about
- * BATCH_BYTES), `copy` (memcpy in, memcpy out, nothing else), `dpdk` (rte_vmbus_chan_send and _recv; only in a build with
- * -DWITH_DPDK and the library). Prints one number; the process ends itself after LIMIT seconds whatever happens.
+ * BATCH_BYTES), `copy` (memcpy in, memcpy out, nothing else), `dpdk` (rte_vmbus_chan_send and _recv; only in a
+ * build with -DWITH_DPDK and the library). Prints one number; the process ends itself after LIMIT seconds whatever happens.
  */
 #define _GNU_SOURCE
 #include <sched.h>

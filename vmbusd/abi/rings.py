@@ -111,6 +111,8 @@ class Rings(Waiting):
             return
         self.reason = reason
         self.port.close()
+        # It may be what holds the mappings of a whole link.
+        self.pump = no_pump
         self._held.clear()
         self.signalled()
         self._answers.fail(reason)

@@ -234,7 +234,7 @@ class Core:
             gpadl.check_ring(ranges, message.downstream_page)
             channel = self._channel(offer, message, ranges[0].pfns)
         except VmbusError as error:
-            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, error)
+            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, str(error))
         else:
             # Before the handler: it may signal, and the guest may signal back at once.
             offer.channel = self.feed.by_flag[channel.event_flag] = channel

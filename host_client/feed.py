@@ -213,6 +213,7 @@ class Feed:
 
     def _die(self, channel: Channel, error: VmbusError) -> None:
         """The guest broke a ring: this open is over for the device, every other channel goes on."""
-        log.error("%r: %s", channel, error)
+        # As text: whoever keeps log records would keep the shared memory, too.
+        log.error("%s: %s", repr(channel), str(error))
         self._counts["dead_rings"] += 1
         channel.end(str(error))

@@ -117,8 +117,13 @@ cdef class Port:
             self.owner = VMB_LOCK_CONTROL if owner is None else _index(owner, VMB_MAX_VPS, "VP") + 1
 
     def close(self):
-        """From now on every verb is left to `slow`, and nobody is signalled."""
+        """From now on every verb is left to `slow`, and nobody is signalled; shared memory is let go of."""
         self.closed = True
+        self.route = None
+        self.host = None
+        self.requests = None
+        self.lock = NULL
+        self.block = None
 
     def signal(self):
         """Signal the other side, whatever the rings look like. True for 0 -> 1."""

@@ -110,9 +110,11 @@ class Rings(Waiting):
         if self.reason is not None:
             return
         self.reason = reason
+        self.dropped += self.requests.unknown
         self.port.close()
-        # It may be what holds the mappings of a whole link.
+        # These may be what holds the mappings of a whole link.
         self.pump = no_pump
+        self.requests = Requests()
         self._held.clear()
         self.signalled()
         self._answers.fail(reason)
@@ -147,7 +149,7 @@ class Rings(Waiting):
         return {
             **{f"sent_{key}": value for key, value in self.writer.statistics().items()},
             **{f"received_{key}": value for key, value in self.reader.statistics().items()},
-            "outstanding": 0 if self.reason is not None else self.requests.outstanding,
+            "outstanding": self.requests.outstanding,
             "unknown": self.requests.unknown + self.dropped,
             "late": self._answers.late,
             "heard": self.signals,

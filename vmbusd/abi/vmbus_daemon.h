@@ -76,7 +76,8 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
         if (table && !table->record[r].flag_used)
             continue; /* never filled: nobody could claim it, and looking would allocate its page */
         uint32_t holder = vp + 1;
-        (void)VMB_CAS("recover.unlock", &blocks[r].ring_lock, &holder, 0u);
+        if (VMB_LOAD("recover.lock", &blocks[r].ring_lock, VMB_SEQ_CST) == holder)
+            (void)VMB_CAS("recover.unlock", &blocks[r].ring_lock, &holder, 0u);
         uint32_t c = VMB_LOAD("recover.claim", &blocks[r].claim, VMB_SEQ_CST);
         if (!(c & VMB_CLAIM_RUN) || VMB_CLAIM_VP(c) != vp)
             continue;

@@ -246,9 +246,9 @@ class Channel(Verbs):
         """See `Verbs`."""
         return self._reading().receive_into(buffer, timeout=timeout)
 
-    def receive_views(self, limit: int = BATCH_PACKETS) -> RingLease | None:
+    def receive_views(self, limit: int = BATCH_PACKETS, timeout: float | None = 0) -> RingLease | None:
         """See `Verbs`. In a callback of worker processes: release it before the callback ends."""
-        return self._reading().receive_views(limit)
+        return self._reading().receive_views(limit, timeout)
 
     def pipe(self) -> Pipe:
         """See `Verbs`."""

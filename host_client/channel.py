@@ -6,6 +6,7 @@ a thread that kept an old object cannot signal into, or write to, what came afte
 
 import logging
 import mmap
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ class Channel(Route, Verbs):
         self.made: Rings | None = None
         self.name = f"relid {self.relid}: generation {self.generation}"
         self._reason = f"{self.name} is closed"
+        self._making = threading.Lock()
         self._make_rings = make_rings
         self._memory = memory
         self._page = page
@@ -86,14 +88,15 @@ class Channel(Route, Verbs):
 
     def rings(self) -> Rings:
         """Both rings; mapped at the first call. Raises ChannelGone, UsageError, ResourceError, RingDead."""
-        if self.made is None:
-            if not self.live:
-                raise ChannelGone(self._reason)
-            made = self._make_rings(self)
-            made.delivered = self.delivered
-            self.made = made
-            self.bind_rings(made)
-        return self.made
+        with self._making:
+            if self.made is None:
+                if not self.live:
+                    raise ChannelGone(self._reason)
+                made = self._make_rings(self)
+                made.delivered = self.delivered
+                self.made = made
+                self.bind_rings(made)
+            return self.made
 
     def gpadl(self, handle: int) -> list[Range]:
         """The memory that the guest described on this channel by `handle`. Raises UsageError for none."""
@@ -117,10 +120,11 @@ class Channel(Route, Verbs):
 
     def end(self, reason: str) -> None:
         """No packet goes either way any more, and every verb says this."""
-        self._reason = reason
-        if self.made is not None:
-            self.made.close(reason)
-            self.unbind_rings()
+        with self._making:
+            self._reason = reason
+            if self.made is not None:
+                self.made.close(reason)
+                self.unbind_rings()
 
     def release(self) -> None:
         """End of this open: nothing signals and nobody gets ring memory any more."""

@@ -19,7 +19,7 @@ import mmap
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -65,6 +65,8 @@ class Feed:
         self._monitor = monitor
         self._counts = counts
         self._call = call
+        # Not the monitor: a callback may wait for the end of a thread that waits for packets.
+        self._changed = threading.Condition()
         self._pumping = False
         self._kept: set[int] = set()
         self._guards: deque[tuple[float, Channel]] = deque()
@@ -109,39 +111,47 @@ class Feed:
         """As `ring_wait.Waiting` wants it: take flags for a callback that waits, and keep them for later."""
         if self.taker != threading.get_ident():
             return False
+        with self._outside():
+            self._pumping = True
+            try:
+                flags = self.waiter.wait(min(seconds, WAIT_SLICE))
+                self.heard(flags)
+            finally:
+                self._pumping = False
+        self._kept.update(flags)
+        return True
+
+    @contextlib.contextmanager
+    def _outside(self) -> Iterator[None]:
+        """Let go of the monitor, however often this thread has taken it, and take it again."""
         depth = 0
         with contextlib.suppress(RuntimeError):  # not ours any more
             while True:
                 self._monitor.release()
                 depth += 1
-        self._pumping = True
         try:
-            flags = self.waiter.wait(min(seconds, WAIT_SLICE))
-            self.heard(flags)
+            yield
         finally:
-            self._pumping = False
             for _ in range(depth):
                 self._monitor.acquire()
-        self._kept.update(flags)
-        return True
 
     # -- channels ------------------------------------------------------------------------------------------
 
     def rings_of(self, channel: Channel) -> Rings:
         """Map the rings of a channel that is open. Raises UsageError, ResourceError, RingDead."""
-        with self._monitor:
-            name = f"relid {channel.relid}"
-            up, down = map_rings(self._ram_fd, channel.ring_pages, channel.downstream_page, name)
-            return Rings(
-                name,
-                down,
-                up,
-                changed=self._monitor,
-                requests=Requests(),
-                announce=True,
-                pump=self.pump,
-                route=channel,
-            )
+        name = f"relid {channel.relid}"
+        up, down = map_rings(self._ram_fd, channel.ring_pages, channel.downstream_page, name)
+        return Rings(
+            name,
+            down,
+            up,
+            changed=self._changed,
+            requests=Requests(),
+            announce=True,
+            pump=self.pump,
+            outside=self._outside,
+            route=channel,
+        )
 
     def opening(self, channel: Channel) -> None:
         """Before `on_open`: a device with `on_packets` has its rings, masked. Raises as `rings_of`."""

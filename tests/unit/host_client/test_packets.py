@@ -1,6 +1,7 @@
 """Packets between a device and a guest: callbacks, modes, budgets, waiting, memory, the end."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -319,6 +320,36 @@ def test_a_close_ends_who_waits_for_room(daemon: FakeDaemon, guest: RingGuest, w
             assert "the guest closed it" in ended[0]
         with pytest.raises(ChannelGone, match="generation 1 is closed: the guest closed it"):
             channel.send(b"x")
+        assert host.statistics()["device_errors"] == 0
+
+
+@pytest.mark.parametrize("close", ["guest", "host"])
+def test_on_close_may_join_a_thread_that_waits(daemon: FakeDaemon, guest: RingGuest, close: str) -> None:
+    """A device whose thread waits for packets may wait for the end of that thread in on_close."""
+
+    class Joining(Plain):
+        def on_open(self, channel: Channel) -> None:
+            self.thread = threading.Thread(target=self.receive, args=(channel,))
+            self.thread.start()
+
+        def receive(self, channel: Channel) -> None:
+            with contextlib.suppress(ChannelGone):
+                channel.receive()
+
+        def on_close(self, channel: Channel) -> None:
+            self.thread.join(PATIENCE)
+            assert not self.thread.is_alive()
+
+    with connected(daemon) as (host, peer):
+        with host.serving():
+            channel = opened(host, peer, guest, Joining())
+            time.sleep(0.05)
+            if close == "guest":
+                peer.ask(device_link.Close(channel.offer.id, 1))
+                peer.expect(device_link.Closed)
+        begun = time.monotonic()
+        host.close()
+        assert time.monotonic() - begun < PATIENCE / 2
         assert host.statistics()["device_errors"] == 0
 
 

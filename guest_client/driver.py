@@ -114,6 +114,8 @@ def checked(driver: Driver) -> Driver:
         raise UsageError(f"driver {kind}: `interface` must be a uuid.UUID")
     if min(driver.ring_pages) < 1:
         raise UsageError(f"driver {kind}: `ring_pages` must both be at least 1, not {driver.ring_pages}")
+    if hasattr(driver, "on_packets") and min(driver.ring_pages) < 2:
+        raise UsageError(f"driver {kind}: `ring_pages` {driver.ring_pages} leave no page for packets")
     if driver.budget_packets < 1 or not driver.budget_seconds > 0:
         raise UsageError(f"driver {kind}: `budget_packets` and `budget_seconds` must allow something")
     return driver

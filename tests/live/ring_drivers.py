@@ -8,7 +8,7 @@ from uuid import UUID
 
 from guest_client import Channel, Driver
 from vmbusd.abi.delivery import Mode
-from vmbusd.abi.errors import ChannelGone
+from vmbusd.abi.errors import ChannelGone, RingFull
 from vmbusd.abi.packets import Packet
 
 PACKETS = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7b01")
@@ -125,3 +125,30 @@ class Thrower(Driver):
     def on_packets(self, channel: Channel, packets: Sequence[Packet]) -> None:
         channel.send_many([one.payload for one in packets])
         raise RuntimeError("this driver always fails")
+
+
+class Crosser(Driver):
+    """In a callback of one channel sends on every other one that this process has ever served."""
+
+    interface = PACKETS
+    ring_pages = (3, 3)
+
+    def __init__(self, config: str = "") -> None:
+        super().__init__(config)
+        self.served: dict[int, Channel] = {}
+
+    def on_packets(self, channel: Channel, packets: Sequence[Packet]) -> None:
+        for other in list(self.served.values()):
+            if other is not channel:
+                self.cross(other, [one.payload for one in packets])
+        self.served[channel.relid] = channel
+
+    def cross(self, other: Channel, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            try:
+                other.send(payload, timeout=0)
+            except RingFull:
+                continue
+            except ChannelGone:
+                del self.served[other.relid]
+                return

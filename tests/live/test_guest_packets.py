@@ -1,5 +1,6 @@
 """Packets between hosts and guests through a real daemon: order, checksums, moves, deaths and ends."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from tests.live.ring_drivers import (
     NOTES,
     PACKETS,
     Asker,
+    Crosser,
     Direct,
     Echo,
     Flooder,
@@ -318,6 +320,44 @@ def test_a_callback_that_fails_does_not_stop_the_channel(world: World) -> None:
         send_all(made, 100)
         eventually(lambda: listener(made[0]).next == 100)
         eventually(lambda: sum(vp["exceptions"] for vp in guest.statistics()["vps"]) > 0)
+
+
+@both
+def test_nobody_writes_into_rings_that_are_closed(world: World, workers: Mode) -> None:
+    """Callbacks of one channel send on another that is closed and opened all the time (case 077, 081).
+
+    Its pages go from ring to ring: a write that came late would be found as a packet that is none.
+    """
+    made = offers(world, Listener, 3)
+    with world.guest(Crosser()) as guest:
+        channels = begin(guest, workers)
+        by_relid = {channel.relid: channel for channel in channels}
+        stop = threading.Event()
+
+        def send() -> None:
+            number = 0
+            while not stop.is_set():
+                for offer in made:
+                    number += 1
+                    host = offer.channel
+                    if host is not None:
+                        with contextlib.suppress(ChannelGone, RingFull):
+                            host.send(packet(number, number * 4 % 600), timeout=0)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            for turn in range(40):
+                channel = by_relid[sorted(by_relid)[turn % 2]]
+                channel.close()
+                channel.open(target_vp=turn // 2 % 2)
+                time.sleep(0.01)
+            eventually(lambda: sum(len(listener(offer).all) for offer in made) > 300)
+        finally:
+            stop.set()
+            sender.join()
+        assert [listener(offer).corrupt for offer in made] == [0, 0, 0]
+        assert world.host.statistics()["dead_rings"] == 0
 
 
 @both

@@ -4,7 +4,6 @@ How it is carried out stands in `machine`.
 """
 
 import contextlib
-import threading
 from collections import Counter
 from copy import copy
 from typing import Any
@@ -106,6 +105,8 @@ class Connection(Machine):
         """End the link. Channels that are open are closed by the daemon."""
         self._link.close(link.encode(link.Detached(0)))
         self._perform(self._client.lost, LinkClosed("this guest has let go of its link"))
+        for channel in self.channels.values():
+            channel.end(f"relid {channel.relid}: this guest has left")
         self.space.close()
         self.attached.close()
 
@@ -140,6 +141,7 @@ class Connection(Machine):
             channel.event_flag = entry.event_flag or channel.relid
             self.space.blocks.set_ring(channel.event_flag, first, count, upstream, entry.gpadl)
             channel.close_reason = ""
+            channel.begin()
             channel.locate_ring()
             self._attached_callbacks.add(channel.relid)
             self._carry_out(happened)
@@ -169,15 +171,13 @@ class Connection(Machine):
 
     def is_inside(self, channel: Channel) -> bool:
         """Whether the calling thread is running a callback of this very channel."""
-        vp = self.vp_threads.get(threading.get_ident())
-        claim = self.space.blocks.claim(channel.event_flag)
-        return vp is not None and claim & ~layout.CLAIM_AGAIN == layout.CLAIM_RUN | vp
+        return self.space.feed.is_inside(channel)
 
-    def open_on(self, vp: int) -> list[Channel]:
-        """The open channels whose interrupts go to `vp`."""
+    def open_channels(self) -> list[Channel]:
+        """The channels that are open now."""
         with self._lock:
             opened = [relid for relid, entry in self._client.channels.items() if entry.phase is Phase.OPEN]
-            return [self.channels[relid] for relid in opened if self.channels[relid].target_vp == vp]
+            return [self.channels[relid] for relid in opened]
 
     def statistics(self) -> dict[str, Any]:
         """Version, channels by phase, packets, refused messages by kind, guest memory, host links."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,12 +22,14 @@ from guest_client.calls import Call, Listener, begun
 from guest_client.channel import Channel, Control, Space, log_failure
 from guest_client.client import Client
 from guest_client.driver import Driver
+from guest_client.feed import Feed, takes_packets
 from guest_client.link import SLICE, LinkThread
 from guest_client.monitor import pages_for
+from guest_client.phases import Phase
 from guest_client.rings import Rings
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import VmbusError
+from vmbusd.abi.errors import RingDead, VmbusError
 from vmbusd.abi.native import Registry
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 FIRST_LOOK: Final = 0.001
 LAST_LOOK: Final = 0.010
 """Seconds between looks at the claims of closing channels: short at first, as callbacks are."""
+_WHY: Final = {Phase.CLOSING: "was closed", Phase.RESCINDED: "was rescinded"}
 
 
 class Machine(Control):
@@ -54,10 +57,9 @@ class Machine(Control):
         self.attached = attached
         self.space = Space(attached)
         self.registry = Registry(self._missing, log_failure)
+        self.space.feed = Feed(self.space, self.registry)
         self.channels: dict[int, Channel] = {}
         self.lost: VmbusError | None = None
-        self.vp_threads: dict[int, int] = {}
-        """Thread identity -> VP, of the VPs in this process."""
         self._rings = Rings(attached)
         if options.monitor_pages == (0, 0):
             pages = pages_for(attached, self._rings.memory)
@@ -151,11 +153,26 @@ class Machine(Control):
         channel = self.channels[action.relid]
         channel.read_record()
         channel.generation = layout.slot_generation(self.space.table.slot(channel.event_flag))
+        self.unstick([channel])
+
+    def unstick(self, channels: Iterable[Channel]) -> None:
+        """Where a wake-up may have been lost: look at the rings of channels whose packets we handle."""
+        for channel in channels:
+            if channel.made is not None or takes_packets(channel.driver):
+                try:
+                    self.space.feed.unstick(channel)
+                except RingDead as error:
+                    log.error("%r: %s", channel, error)
 
     def _detach(self, action: actions.Detach) -> None:
         self._attached_callbacks.discard(action.relid)
         channel = self.channels.get(action.relid)
-        if channel is not None and channel.generation:
+        if channel is None:
+            return
+        entry = self._client.channels.get(action.relid)
+        why = _WHY.get(entry.phase) if entry is not None else None
+        channel.end(f"relid {action.relid} {why or 'was unloaded'}")
+        if channel.generation:
             self.registry.unbind(channel.event_flag, channel.generation)
 
     def _watch(self, action: actions.Watch) -> None:
@@ -194,8 +211,7 @@ class Machine(Control):
             return
         channel.read_record()
         channel.generation = generation
-        self.registry.bind(flag, generation, channel.driver.on_interrupt, channel)
-        channel.driver.on_interrupt(channel)
+        self.space.feed.bind(channel)(channel)
 
     # -- the link's thread ---------------------------------------------------------------------------------
 
@@ -213,12 +229,14 @@ class Machine(Control):
         self._perform(self._client.unposted, packet[link.HEADER.size :], error)
 
     def _idle(self) -> float:
-        """Look at the closing channels: slot closed first, then the claim free; and at the clock."""
+        """Look at the closing channels (slot closed, then claim and ring lock free), and at the clock."""
         if (deadline := self._client.next_deadline()) is not None and deadline <= time.monotonic():
             self._perform(self._client.tick, time.monotonic())
         for relid in list(self._watched):
             flag = self.channels[relid].event_flag
-            if not self.space.table.slot(flag) & layout.SLOT_OPEN and self.space.blocks.is_free(flag):
+            if self.space.table.slot(flag) & layout.SLOT_OPEN:
+                continue
+            if self.space.blocks.is_free(flag) and not self.space.blocks.is_locked(flag):
                 self._watched.discard(relid)
                 self._perform(self._client.quiet, relid)
         if not self._watched:

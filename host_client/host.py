@@ -175,14 +175,15 @@ class Host(HostView):
                 log.warning("%s: %s; open channels go on without it", self.partition, core.ended)
             elif core.ended is not None and not orphaned:
                 raise core.ended
+            due = core.feed.look()
             if not busy or orphaned:
-                self._wait_for_packets(orphaned)
+                self._wait_for_packets(orphaned, due)
 
-    def _wait_for_packets(self, orphaned: bool) -> None:
+    def _wait_for_packets(self, orphaned: bool, due: float) -> None:
         link = self._core.link
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        timeout = WAIT_SLICE
+        timeout = due
         if not orphaned:
             timeout = min(timeout, link.due())
             # Another one after each resume.
@@ -195,8 +196,13 @@ class Host(HostView):
             link.flush(idle=not ready and timeout >= WAIT_SLICE)
 
     def _wait_for_signals(self) -> None:
-        while not self._stopping.is_set():
-            self._core.signalled(self._core.waiter.wait(WAIT_SLICE))
+        core = self._core
+        core.feed.taker = threading.get_ident()
+        try:
+            while not self._stopping.is_set():
+                core.signalled(core.feed.waiter.wait(WAIT_SLICE))
+        finally:
+            core.feed.taker = None
 
     def _drain_wake(self) -> None:
         try:

@@ -38,6 +38,7 @@ class HostView:
 
         offers and open are what there is now; resumed counts how often the link came back; opens,
         open_failures, closes, retargets count requests; guest_signals and unrouted what the guest signalled;
-        device_errors callbacks that raised; signals, transitions, posts and moved are the sender's.
+        device_errors callbacks that raised; dead_rings opens that the guest ended by breaking a ring; unstuck
+        guests that had missed a wake-up; signals, transitions, posts and moved are the sender's.
         """
         return self._core.statistics()

@@ -1,13 +1,17 @@
-"""Coverage-guided fuzzing of the codecs and the bus: `./dev fuzz [--seconds N] [--target NAME]`.
+"""Coverage-guided fuzzing of the codecs, the bus and the ring: `./dev fuzz [--seconds N] [--target NAME]`.
 
 Each target runs in its own process, one after the other, from the inputs in corpus/TARGET. What the fuzzer
 finds interesting is kept only with `--grow`. A finding is written to the folder of `--keep` and told with the
 command that runs it again. The closing line counts inputs and findings.
+
+The ring's reader is C: where clang is, the target `ring` is ring.c under libFuzzer and the sanitizers, which
+sees its branches; elsewhere it goes through Python, which does not. Both read the same inputs.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,8 +26,12 @@ CORPUS = HERE / "corpus"
 SECONDS = 20
 TIMEOUT = 10
 """Seconds that one input may take."""
-MAX_LENGTH = {"wire": 256, "gpadl": 4096, "decoders": 8192, "bus": 1024, "saved": 1024}
+MAX_LENGTH = {"wire": 256, "gpadl": 4096, "decoders": 8192, "bus": 1024, "saved": 1024, "ring": 5120}
 """Bytes of an input: as much as the target can make something of."""
+HEADERS = ROOT / "vmbusd" / "abi"
+IN_C = {"ring": HERE / "ring.c"}
+"""Targets that are a C program too."""
+SANITIZED = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-sanitize-recover=all", "-Wall", "-Wextra")
 LINES_SHOWN = 40
 
 
@@ -34,12 +42,38 @@ class Outcome(NamedTuple):
     finding: str = ""
 
 
+def clang() -> str | None:
+    """The newest clang, also where only a versioned one is installed."""
+    versions = [f"clang-{number}" for number in range(30, 13, -1)]
+    return next(filter(None, map(shutil.which, ["clang", *versions])), None)
+
+
+def compile_target(target: str, compiler: str, sanitizers: str, into: Path, *flags: str) -> Path:
+    """The C program of a target. Raises CalledProcessError when the compiler is not able to."""
+    program = into / f"fuzz-{target}"
+    command = [compiler, *SANITIZED, f"-fsanitize={sanitizers}", *flags, f"-I{HEADERS}", str(IN_C[target])]
+    subprocess.run([*command, "-o", str(program)], check=True, capture_output=True, text=True)
+    return program
+
+
+def program_of(target: str, into: Path) -> list[str]:
+    """What runs a target under libFuzzer: a program of its own, or atheris."""
+    compiler = clang()
+    if target in IN_C and compiler is not None:
+        try:
+            return [str(compile_target(target, compiler, "fuzzer,address,undefined", into))]
+        except subprocess.CalledProcessError as error:
+            print(f"{target}: {compiler} cannot build it, Python alone is fuzzed:\n{error.stderr}")
+    return [sys.executable, "-P", "-m", "tests.fuzz.one", target]
+
+
 def fuzz(target: str, seconds: int, keep: Path, *, grow: bool) -> Outcome:
     """Fuzz one target for so many seconds."""
     with tempfile.TemporaryDirectory(prefix="vmbusd-fuzz-") as scratch:
-        fresh = CORPUS / target if grow else Path(scratch)
+        fresh = CORPUS / target if grow else Path(scratch) / "fresh"
+        fresh.mkdir(exist_ok=True)
         command = [
-            *(sys.executable, "-P", "-m", "tests.fuzz.one", target),
+            *program_of(target, Path(scratch)),
             *(f"-max_total_time={seconds}", f"-max_len={MAX_LENGTH[target]}", f"-timeout={TIMEOUT}"),
             *("-print_final_stats=1", f"-artifact_prefix={keep}/{target}-", "-rss_limit_mb=2048"),
             *(str(fresh), str(CORPUS / target)),
@@ -75,7 +109,9 @@ def again(target: str, file: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 when something was found."""
     targets = sorted(MAX_LENGTH)
-    parser = argparse.ArgumentParser(prog="./dev fuzz", description="Fuzz codecs and bus, coverage-guided.")
+    parser = argparse.ArgumentParser(
+        prog="./dev fuzz", description="Fuzz codecs, bus and ring, coverage-guided."
+    )
     parser.add_argument("--seconds", type=int, default=SECONDS, help=f"per target, default {SECONDS}")
     parser.add_argument("--target", choices=targets, action="append", help="default: all")
     parser.add_argument("--keep", type=Path, default=Path.cwd(), metavar="DIR", help="where findings go")

@@ -4,6 +4,7 @@
 """
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,27 @@ def inputs() -> Iterator[tuple[str, str, bytes]]:
         for number in range(3):
             steps, change = 3 + 2 * number, bytes([7 * number, 3, 200, 0, 1, 1, *range(number, number + 24)])
             yield "saved", f"{name}-{number}", data[:1] + bytes([steps]) + data[1:] + change
+    yield from rings()
+
+
+def rings() -> Iterator[tuple[str, str, bytes]]:
+    """Each packet of the vectors alone in a ring, read in every way; what follows it is sound as well."""
+    steps = [
+        (0, 60, 0, 0),
+        (4, 0, 0, 0),
+        (1, 0, 8, 8),
+        (3, 0, 0, 0),
+        (0, 0, 8, 0),
+        (4, 0, 0, 0),
+        (2, 0, 8, 8),
+    ]
+    peer = [(5, 0, 0, 0), (6, 1, 0, 7), (7, 9, 0, 0), (0, 0, 2, 0)]
+    script = b"".join(map(bytes, steps + peer))
+    for entry in vectors("ring-packets.json"):
+        raw = bytes.fromhex(str(entry["hex"])) if "hex" in entry else b""
+        if raw and 2 * len(raw) < 4096:
+            indices = struct.pack("<II", 2 * len(raw), 0)
+            yield "ring", str(entry["name"]), indices + bytes([len(steps + peer)]) + script + 2 * raw
 
 
 def say(cls: type, *numbers: int) -> bytes:

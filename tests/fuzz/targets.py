@@ -4,6 +4,8 @@ A target gets bytes and returns, or raises what is then a finding. None needs a 
 inputs of the tree through them in every test run.
 """
 
+import mmap
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -22,12 +24,14 @@ from vmbusd.abi import (
     device_link,
     gpadl,
     link,
+    native,
     packets,
     synic,
     wire,
 )
 from vmbusd.abi.dev_ic import IcHeader
-from vmbusd.abi.errors import ProtocolError
+from vmbusd.abi.errors import ProtocolError, UsageError
+from vmbusd.abi.layout import PAGE
 from vmbusd.bus import saved
 from vmbusd.bus.bus import Bus
 from vmbusd.bus.saved import SavedError
@@ -35,6 +39,8 @@ from vmbusd.bus.saved import SavedError
 ALL_FEATURES: Final = 0xFF
 SAVED_AFTER: Final = 64
 """Steps of a bus before it is saved, fewer than this."""
+RING_HEAD: Final = 9
+"""Two indices and the number of steps."""
 
 
 def wire_messages(data: bytes) -> None:
@@ -198,10 +204,85 @@ def saved_states(data: bytes) -> None:
 
 
 Target = Callable[[bytes], None]
+
+
+def ring(data: bytes) -> None:
+    """Any ring is read, or dead with a reason and read no more, whatever a peer changes between the steps.
+
+    The input: write_index and read_index (u32 each), the number of steps, steps of four bytes, and the data
+    area from read_index on. tests/fuzz/ring.c reads the same.
+    """
+    if len(data) < RING_HEAD or len(data) < RING_HEAD + 4 * data[8]:
+        return
+    steps, filling = data[RING_HEAD : RING_HEAD + 4 * data[8]], data[RING_HEAD + 4 * data[8] :][:PAGE]
+    write_index, read_index = struct.unpack_from("<II", data)
+    memory = mmap.mmap(-1, 2 * PAGE)
+    view = native.RingView(memory)
+    view.format()
+    area = memoryview(memory)[PAGE:]
+    begin = read_index % PAGE
+    area[begin:] = filling[: PAGE - begin].ljust(PAGE - begin, b"\0")
+    area[: len(filling[PAGE - begin :])] = filling[PAGE - begin :]
+    struct.pack_into("<II", memory, 0, write_index, read_index)
+    try:
+        reader = native.RingReader(view)
+        for at in range(0, len(steps), 4):
+            _ring_step(
+                reader,
+                memory,
+                area,
+                steps[at],
+                int.from_bytes(steps[at + 1 : at + 3], "little"),
+                steps[at + 3],
+            )
+    except ProtocolError:
+        return
+
+
+def _ring_step(
+    reader: native.RingReader, memory: mmap.mmap, area: memoryview, kind: int, number: int, more: int
+) -> None:
+    kind %= 8
+    if kind == 0:
+        try:
+            assert reader.get_into(bytearray(number % PAGE)) <= number % PAGE
+        except UsageError:
+            packet = reader.get()
+            assert packet is not None
+            assert len(packet[3]) + len(packet[4]) > number % PAGE
+    elif kind == 1:
+        batch = reader.get_many(more % 9, number % (2 * PAGE), commit=False)
+        if batch is not None:
+            reader.revert()
+            for i in range(len(batch)):
+                assert reader.get(commit=False) == batch[i]
+    elif kind == 2:
+        reader.commit()
+        try:
+            lease = reader.lease_many(more % 9, number % (2 * PAGE))
+        except UsageError:
+            return
+        if lease is not None:
+            spans, size = list(lease.spans), len(memoryview(lease))
+            assert all(a <= b <= size for a, b in zip(spans[::2], spans[1::2], strict=True))
+            lease.release()
+    elif kind == 3:
+        reader.commit()
+    elif kind == 4:
+        reader.revert()
+    elif kind == 5:
+        reader.rest()
+    elif kind == 6:
+        area[number % (PAGE // 8) * 8 :][:8] = bytes([more]) * 8
+    else:
+        struct.pack_into("<I", memory, 0, number if more & 1 else number % (PAGE // 8) * 8)
+
+
 TARGETS: Final[dict[str, Target]] = {
     "wire": wire_messages,
     "gpadl": gpadl_ranges,
     "decoders": decoders,
     "bus": bus,
     "saved": saved_states,
+    "ring": ring,
 }

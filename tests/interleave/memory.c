@@ -193,3 +193,21 @@ int sched_cas(const char *step, void *address, unsigned size, void *expected, ui
         sched_record(step, address, before, same ? value : before);
     return same;
 }
+
+/* Ring data goes word by word, as a machine may show it. */
+void sched_copy_to(const char *step, void *to, const void *from, unsigned size)
+{
+    for (unsigned at = 0; at < size; at += 8) {
+        uint64_t word;
+        memcpy(&word, (const char *)from + at, 8);
+        sched_store(step, (char *)to + at, 8, word, 0);
+    }
+}
+
+void sched_copy_from(const char *step, void *to, const void *from, unsigned size)
+{
+    for (unsigned at = 0; at < size; at += 8) {
+        uint64_t word = sched_load(step, (const char *)from + at, 8);
+        memcpy((char *)to + at, &word, 8);
+    }
+}

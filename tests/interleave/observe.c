@@ -4,6 +4,8 @@
  */
 #include "observe.h"
 
+#include "ring_programs.h"
+
 struct vmb_sender host[2];
 struct vmb_worker worker[2];
 uint64_t rung[2];
@@ -36,10 +38,14 @@ void observe_callback(void *context, uint32_t flag, uint64_t slot)
 void program_at_rest(const struct program *program)
 {
     bool worker_stopped = false;
+    if (program->rules == RINGS) {
+        ring_at_rest();
+        return;
+    }
     for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
         bool plays_vp = program->process[p].name[0] == 'w';
-        worker_stopped |= plays_vp && sched_dead(p) && !program->death;
-        if (sched_waits(p) && !plays_vp && !program->death && !program->process[p].stoppable)
+        worker_stopped |= plays_vp && sched_dead(p) && program->rules != DEATHS;
+        if (sched_waits(p) && !plays_vp && program->rules != DEATHS && !program->process[p].stoppable)
             sched_violation("I4: %s waits for ever", program->process[p].name);
     }
     for (unsigned i = 0; i < FLAGS; i++) {
@@ -102,6 +108,7 @@ void program_reset(void)
                                         .vp = i};
     }
     memset(&arena.host, 0, sizeof arena.host);
+    ring_reset();
     rung[0] = rung[1] = 0;
     device_may_signal = admitted = false;
 }

@@ -17,6 +17,7 @@
 #include "vmbus_daemon.h"
 
 #define PROCESSES 6
+#define RING_WORDS 20
 #define CHANNELS 66 /* flags 1 and 65 stand in different words of a page */
 #define TRACE_LIMIT 400 /* correct programs come to rest within 150 steps; who takes 400 never does */
 
@@ -27,6 +28,10 @@ struct arena {
     struct vmb_vpwork work[2];
     struct vmb_block blocks[CHANNELS];
     struct vmb_table table;
+    struct {
+        struct vmb_ring_page page;
+        uint64_t data[RING_WORDS];
+    } ring;
 };
 extern struct arena arena;
 extern struct vmb_doorbell bells[3]; /* VP 0, VP 1, the host; `fd` holds the count of the semaphore */
@@ -42,7 +47,11 @@ struct program {
     const char *story;
     void (*setup)(void);
     struct process process[PROCESSES];
-    bool death; /* what is stopped is dead and is recovered: a worker's stop excuses nothing at rest */
+    enum rules {
+        SIGNALS,
+        DEATHS, /* what is stopped is dead and is recovered: a worker's stop excuses nothing at rest */
+        RINGS,
+    } rules;
 };
 extern const struct program programs[];
 

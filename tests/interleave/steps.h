@@ -14,7 +14,10 @@
     X(none) X(no_second_look) X(idle_not_seq_cst) X(shared_mark_after_post) X(shared_mark_before_post)          \
     X(already_set_returns) X(new_worker_zeroes) X(claimed_dropped) X(plain_let_go) X(no_claim)                  \
     X(table_before_claim) X(close_does_not_wait) X(slot_not_seq_cst) X(claimed_put_back)                        \
-    X(silent_treated_as_dead) X(admitted_before_recovery)
+    X(ring_publish_not_seq_cst) X(ring_publish_before_copy) X(ring_stale_read_index) X(ring_no_second_look)     \
+    X(ring_unmask_not_seq_cst) X(ring_commit_after_unmask) X(ring_commit_not_seq_cst)                           \
+    X(ring_commit_before_copy) X(ring_stale_write_index) X(ring_no_space_look) X(ring_pending_not_seq_cst)      \
+    X(ring_double_fetch) X(silent_treated_as_dead) X(admitted_before_recovery)
 
 enum mutant {
 #define MUTANT_ENUM(name) MUTANT_##name,
@@ -32,6 +35,8 @@ uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw oper
 int sched_cas(const char *step, void *address, unsigned size, void *expected, uint64_t value);
 struct vmb_doorbell;
 void sched_post(const char *step, struct vmb_doorbell *bell);
+void sched_copy_to(const char *step, void *to, const void *from, unsigned size);
+void sched_copy_from(const char *step, void *to, const void *from, unsigned size);
 
 #define VMB_STEPS_DEFINED
 #define VMB_MUTANT(name) (sched_mutant == MUTANT_##name)
@@ -42,5 +47,7 @@ void sched_post(const char *step, struct vmb_doorbell *bell);
 #define VMB_EXCHANGE(step, p, v) ((__typeof__(*(p)))sched_rmw((step), (p), sizeof *(p), RMW_EXCHANGE, (v)))
 #define VMB_CAS(step, p, expected, v) sched_cas((step), (p), sizeof *(p), (expected), (v))
 #define VMB_POST(step, doorbell) sched_post((step), (doorbell))
+#define VMB_COPY_TO(step, ring_memory, from, n) sched_copy_to((step), (ring_memory), (from), (unsigned)(n))
+#define VMB_COPY_FROM(step, to, ring_memory, n) sched_copy_from((step), (to), (ring_memory), (unsigned)(n))
 
 #endif

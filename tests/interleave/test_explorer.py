@@ -47,7 +47,26 @@ def test_an_endless_bounce_is_found_in_the_model(binaries: Path) -> None:
     assert found(run(binaries, Search("model", "retarget", "claimed_put_back")), "I4")
 
 
-@pytest.mark.parametrize("case", ["sleep-wake", "two-hosts", "retarget", "close", "reopen-retarget", "death"])
+@pytest.mark.parametrize(
+    ("case", "mistake", "rule"),
+    [
+        ("ring-data", "ring_no_second_look", "I1"),
+        ("ring-data", "ring_unmask_not_seq_cst", "I1"),
+        ("ring-data", "ring_publish_not_seq_cst", "I1"),
+        ("ring-space", "ring_pending_not_seq_cst", "I4"),
+        ("ring-space", "ring_no_space_look", "I4"),
+        ("ring-space", "ring_commit_not_seq_cst", "I4"),
+    ],
+)
+def test_a_lost_wake_of_a_ring_is_found(binaries: Path, case: str, mistake: str, rule: str) -> None:
+    """Each fence and each second look of a ring is needed (case 285, case 286, case 287, case 288)."""
+    assert found(run(binaries, Search("real", case, mistake, (2, 3, 0))), rule)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["sleep-wake", "two-hosts", "retarget", "close", "reopen-retarget", "death", "ring-data", "ring-space"],
+)
 def test_the_real_functions_pass_a_small_bound(binaries: Path, case: str) -> None:
     """The shipped functions keep every rule under every schedule with one preemption."""
     result = run(binaries, Search("real", case, SOUND, (1, 1, 1)))

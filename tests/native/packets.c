@@ -16,7 +16,7 @@ static void pair(int fd[2])
 static void a_burst_arrives_in_order(void)
 {
     char *buffer = malloc(ROOM * VMB_TAKE);
-    struct vmb_packet packets[VMB_BURST];
+    struct vmb_datagram packets[VMB_BURST];
     char bytes[VMB_BURST];
     size_t sizes[VMB_TAKE];
     int flags[VMB_TAKE], fd[2], sent, came;
@@ -24,7 +24,7 @@ static void a_burst_arrives_in_order(void)
     pair(fd);
     for (unsigned i = 0; i < VMB_BURST; i++) {
         bytes[i] = (char)i;
-        packets[i] = (struct vmb_packet){&bytes[i], 1};
+        packets[i] = (struct vmb_datagram){&bytes[i], 1};
     }
     sent = vmb_send_packets(fd[0], packets, VMB_BURST);
     CHECK(sent > 0);
@@ -44,7 +44,7 @@ static void a_burst_arrives_in_order(void)
 
 static void a_full_socket_says_0(void)
 {
-    struct vmb_packet packet = {"x", 1};
+    struct vmb_datagram packet = {"x", 1};
     int fd[2], sent = 0;
 
     pair(fd);

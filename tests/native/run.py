@@ -37,6 +37,8 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "exitcode=66",
 }
+RINGS = ("ring", "ring_hostile", "ring_storm")
+FINDINGS = ("SUMMARY: ThreadSanitizer", "SUMMARY: AddressSanitizer", "lost")
 TIME_LIMIT = 120
 SECONDS = "3"
 
@@ -67,7 +69,7 @@ def weak(name: str) -> tuple[str, ...]:
 
 def runs() -> Iterator[Run]:
     for build in BUILDS:
-        for program in ("unit", "handover", "doorbell", "packets"):
+        for program in ("unit", "handover", "doorbell", "packets", "ring"):
             yield Run(program, build)
     yield Run("hostile", "address", (SECONDS,))
     yield Run("hostile", "plain", (SECONDS,))
@@ -78,9 +80,22 @@ def runs() -> Iterator[Run]:
     yield Run("pages", "thread", (SECONDS,))
     yield Run("pages", "plain", (SECONDS,))
     yield Run("pages", "plain", (SECONDS,), ("-DPAGE_BEFORE_FLAG",))
+    yield from ring_runs()
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm", "pages"):
+        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm", "pages", *RINGS):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
+
+
+def ring_runs() -> Iterator[Run]:
+    yield Run("ring_hostile", "address", (SECONDS,))
+    yield Run("ring_hostile", "plain", (SECONDS,))
+    yield Run("ring_hostile", "address", (SECONDS,), mutant("ring_double_fetch"))
+    yield Run("ring_storm", "thread", (SECONDS,))
+    yield Run("ring_storm", "plain", (SECONDS,))
+    for flags in (weak("RING"), mutant("ring_publish_before_copy")):
+        yield Run("ring_storm", "thread", (SECONDS,), flags)
+    for name in ("ring_stale_read_index", "ring_stale_write_index"):
+        yield Run("ring_storm", "plain", (SECONDS,), mutant(name))
 
 
 def fixed_addresses() -> list[str]:
@@ -130,7 +145,7 @@ def judge(run: Run, status: int, output: str) -> tuple[bool, str]:
     lines = output.strip().splitlines()
     if not run.broken:
         return status == 0, lines[-1] if lines else ""
-    shown = [line for line in lines if line.startswith(("SUMMARY: ThreadSanitizer", "lost"))]
+    shown = [line for line in lines if line.startswith(FINDINGS)]
     found = status in (1, 66) and bool(shown)
     return found, f"must be found: {shown[0].replace(str(HERE) + os.sep, '') if shown else 'was not'}"
 

@@ -1,11 +1,11 @@
 """Attach to a daemon: hello, welcome, every granted object mapped and guarded, for hosts and guests alike.
 
 A descriptor is checked against what the welcome says, mapped, and closed at once: the mapping keeps the
-object. Read-only grants are mapped PROT_READ, so a store through them raises in Python instead of reaching
-memory. Every mapping has a `native.Guard`, because a peer with a writable descriptor can truncate the object
-under us. While we are attached we hold an OFD read lock on byte 1 of the table: the kernel drops it with the
-last of our mappings, however we end, and only then may the set be reclaimed. Source: docs/design.md
-sections 2 and 4.
+object. Only guest memory's stays open, because rings are mapped later. Read-only grants are mapped PROT_READ,
+so a store through them raises in Python instead of reaching memory. Every mapping has a `native.Guard`,
+because a peer with a writable descriptor can truncate the object under us. While we are attached we hold an
+OFD read lock on byte 1 of the table: the kernel drops it with the last of our mappings, however we end, and
+only then may the set be reclaimed. Source: docs/design.md sections 2 and 4.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Attached(LinkSocket):
     Attributes: `sock`, the socket (poll it, add it to an event loop); `path`, where the daemon listens, None
     if somebody else connected; `partition`; `role`; `welcome`, of the first hello; `objects`, what is
     mapped; `vp_doorbells`, one per VP; `host_links`, number -> page and doorbell (a host has its own,
-    `welcome.link`).
+    `welcome.link`); `ram_fd`, the descriptor of guest memory, kept for the rings to be mapped.
     """
 
     def __init__(self, sock: socket.socket, role: Role, partition: str, path: str | None = None) -> None:
@@ -65,6 +65,7 @@ class Attached(LinkSocket):
         self.vp_doorbells: list[Doorbell] = []
         self.host_links: dict[int, HostEnd] = {}
         self.welcome: link.Welcome
+        self.ram_fd = -1
         self._bells: dict[tuple[str, int], Doorbell] = {}
         self._eventfds: dict[Key, int] = {}
         self._retired: list[Mapped] = []
@@ -218,6 +219,8 @@ class Attached(LinkSocket):
         self.objects[key] = Mapped(name, mapping, guard, bool(grant.writable), identity_of(fd))
         if key[0] in BELLS:
             self._bells[BELLS[key[0]], key[1]] = Doorbell.semaphore(mapping)
+        elif key[0] is Object.RAM:
+            self.ram_fd = os.dup(fd)
 
     def welcomed(self, welcome: link.Welcome, fds: list[int]) -> None:
         """Map what the first welcome grants; takes over the descriptors. Raises ProtocolError or
@@ -270,6 +273,9 @@ class Attached(LinkSocket):
         self._unmap_retired()
         close_all(self._retired_eventfds)
         self._retired_eventfds.clear()
+        if self.ram_fd >= 0:
+            os.close(self.ram_fd)
+            self.ram_fd = -1
         self.sock.close()
 
 

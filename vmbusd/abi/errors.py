@@ -2,7 +2,7 @@
 
 Every error a user of this project can catch derives from `VmbusError`. The class says who has to change
 something: `ProtocolError` the peer, `UsageError` the caller, `ResourceError` the machine, `ChannelGone`
-and `LinkClosed` nobody (the other side went away, and it says why).
+and `LinkClosed` nobody (the other side went away, and it says why). `RingDead` is two of them at once.
 """
 
 
@@ -26,6 +26,14 @@ class NoDaemon(ResourceError):
     """Nobody listens where the daemon should: it was not started, or it is being restarted."""
 
 
+class RingFull(ResourceError):
+    """There is no room in the ring, or no transaction id, now; nothing was written. Trying later may do."""
+
+
+class TimedOut(VmbusError, TimeoutError):
+    """The peer did not answer in the time that the caller gave it."""
+
+
 class RefusedError(VmbusError):
     """The daemon understood and said no; the text is the daemon's own reason.
 
@@ -47,6 +55,10 @@ class LinkLost(LinkClosed):
 
 class ChannelGone(VmbusError):
     """The channel was closed or rescinded while, or before, it was used."""
+
+
+class RingDead(ProtocolError, ChannelGone):
+    """The peer broke the ring: its fault, and for this open the end of the channel. The text says how."""
 
 
 class ObjectDead(VmbusError):

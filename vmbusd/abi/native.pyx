@@ -8,23 +8,29 @@ whoever holds the GIL knows that no signal call of this process is in the middle
 in the headers (docs/signal-protocol.md), testable without Python.
 """
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE,
     PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
     PyBuffer_Release,
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.ref cimport PyObject
-from libc.errno cimport EINTR, errno
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.errno cimport E2BIG, EINTR, ERANGE, errno
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strerror
 
 import os as _os
+from itertools import islice as _islice
 
-from vmbusd.abi.errors import ObjectDead, ResourceError, UsageError
+from vmbusd.abi.errors import ObjectDead, ResourceError, RingDead, UsageError
 
 include "native_headers.pxi"
 include "native_buffers.pxi"
@@ -35,3 +41,10 @@ include "native_pages.pxi"
 include "native_worker.pxi"
 include "native_daemon.pxi"
 include "native_packets.pxi"
+include "native_ring_headers.pxi"
+include "native_ring.pxi"
+include "native_ring_writer.pxi"
+include "native_ring_batch.pxi"
+include "native_ring_reader.pxi"
+include "native_requests.pxi"
+include "native_port.pxi"

@@ -92,6 +92,10 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t ring_pages
         uint32_t ring_downstream
         uint32_t ring_gpadl
+        uint32_t ring_lock
+        uint32_t ring_writer
+        uint32_t ring_write
+        uint32_t ring_read
         uint64_t interrupts
         uint64_t off_target
         uint8_t driver_state[256]
@@ -178,6 +182,7 @@ cdef extern from "vmbus_core.h" nogil:
     uint64_t vmb_signal_many(vmb_sender *, const uint16_t *, const uint16_t *, unsigned)
     int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
     int vmb_sleep_begin(uint64_t *, uint64_t *, uint64_t *)
+    int vmb_nap_begin(uint64_t *, uint64_t *, uint64_t *, uint64_t)
     void vmb_sleep_end(uint64_t *, uint64_t *)
     enum:
         VMB_SPIN_TURNS
@@ -228,7 +233,13 @@ cdef extern from *:
         VMB_PY_NAME(shared_mark_before_post), VMB_PY_NAME(already_set_returns), VMB_PY_NAME(new_worker_zeroes),
         VMB_PY_NAME(claimed_dropped), VMB_PY_NAME(plain_let_go), VMB_PY_NAME(no_claim),
         VMB_PY_NAME(table_before_claim), VMB_PY_NAME(close_does_not_wait), VMB_PY_NAME(slot_not_seq_cst),
-        VMB_PY_NAME(claimed_put_back), 0};
+        VMB_PY_NAME(claimed_put_back), VMB_PY_NAME(ring_publish_not_seq_cst),
+        VMB_PY_NAME(ring_publish_before_copy), VMB_PY_NAME(ring_stale_read_index),
+        VMB_PY_NAME(ring_no_second_look), VMB_PY_NAME(ring_unmask_not_seq_cst),
+        VMB_PY_NAME(ring_commit_after_unmask), VMB_PY_NAME(ring_commit_not_seq_cst),
+        VMB_PY_NAME(ring_commit_before_copy), VMB_PY_NAME(ring_stale_write_index),
+        VMB_PY_NAME(ring_no_space_look), VMB_PY_NAME(ring_pending_not_seq_cst),
+        VMB_PY_NAME(ring_double_fetch), 0};
     """
     uint64_t vmb_py_load(uint64_t *) nogil
     void vmb_py_store(uint64_t *, uint64_t) nogil
@@ -264,16 +275,17 @@ cdef extern from "Python.h":
     void PyErr_NormalizeException(PyObject **, PyObject **, PyObject **)
     void PyErr_SetObject(object, object)
     void PyErr_WriteUnraisable(object)
+    unsigned long PyThread_get_thread_ident()
     void Py_XDECREF(PyObject *)
 
 cdef extern from "vmbus_packets.h":
     enum:
         VMB_BURST
         VMB_TAKE
-    struct vmb_packet:
+    struct vmb_datagram:
         void *at
         size_t size
-    int vmb_send_packets(int fd, const vmb_packet *packets, unsigned count) nogil
+    int vmb_send_packets(int fd, const vmb_datagram *packets, unsigned count) nogil
     int vmb_take_packets(int fd, char *buffer, size_t room, size_t *sizes, int *flags) nogil
 
 cdef extern from "sys/socket.h":

@@ -13,7 +13,7 @@ def send_packets(int fd, list packets not None):
 
     0 means that it has no room now. Raises OSError when the first can never be sent: the peer is gone.
     """
-    cdef vmb_packet parts[VMB_BURST]
+    cdef vmb_datagram parts[VMB_BURST]
     cdef Py_ssize_t count = min(len(packets), VMB_BURST)
     cdef Py_ssize_t i
     cdef bytes packet

@@ -2,7 +2,8 @@
 /*
  * Every byte that two processes share, with its size asserted. docs/abi.md is this file in prose and
  * vmbusd/abi/layout.py the same numbers for Python; a test compares all three.
- * Sources: SIEFP layout, TLFS 11 and Linux 6.1 hyperv-tlfs.h; the rest is this project's own ABI, version 1.
+ * Sources: SIEFP layout, TLFS 11 and Linux 6.1 hyperv-tlfs.h; ring page, Linux 6.1 include/linux/hyperv.h; the rest is
+ * this project's own ABI, version 1.
  */
 #ifndef VMBUS_ABI_H
 #define VMBUS_ABI_H
@@ -128,16 +129,21 @@ struct vmb_block {
     uint32_t ring_pages;
     uint32_t ring_downstream;
     uint32_t ring_gpadl;
-    uint32_t reserved2[12];
+    uint32_t ring_lock;   /* who writes the outgoing ring: 0, VP + 1, or VMB_LOCK_CONTROL */
+    uint32_t ring_writer; /* who wrote it last, the same numbers */
+    uint32_t ring_write;  /* our own indices of both rings: the pages the host can write are never asked for them */
+    uint32_t ring_read;
+    uint32_t reserved2[8];
     uint64_t interrupts; /* from here on cleared by the daemon once a close has completed */
     uint64_t off_target;
     uint64_t reserved3[14];
     uint8_t driver_state[256];
     uint64_t requests[VMB_REQUESTS];
-    uint64_t request_head;
+    uint64_t request_head; /* where the search for a free request begins */
     uint8_t reserved4[1528];
 };
 #define VMB_BLOCK_CLEARED_FROM 128u
+#define VMB_LOCK_CONTROL 0xffffu /* the guest's control process, which plays no VP */
 
 /* Guest-to-host event page of one host link. */
 struct vmb_host_page {
@@ -147,6 +153,18 @@ struct vmb_host_page {
     uint64_t idle;
     uint64_t reserved[383];
 };
+
+/* The first page of a ring, in `-ram`; the data area follows it. The layout is VMBus's own. */
+struct vmb_ring_page {
+    uint32_t write_index;     /* byte offset into the data area, a multiple of 8, below its size */
+    uint32_t read_index;      /* the same */
+    uint32_t interrupt_mask;  /* not 0: the reader wants no "became non-empty" interrupt */
+    uint32_t pending_send_sz; /* not 0: the writer waits for more than so many free bytes */
+    uint32_t reserved1[12];
+    uint32_t feature_bits; /* VMB_RING_FEATURE_PENDING */
+    uint32_t reserved2[1007];
+};
+#define VMB_RING_FEATURE_PENDING 1u
 
 _Static_assert(sizeof(struct vmb_event_page) == VMB_PAGE, "one page per VP");
 _Static_assert(offsetof(struct vmb_event_page, flags) == VMB_FLAGS_OFFSET, "SINT 2");
@@ -167,5 +185,7 @@ _Static_assert(offsetof(struct vmb_block, driver_state) == 256, "driver state");
 _Static_assert(offsetof(struct vmb_block, requests) == 512, "requestor table");
 _Static_assert(sizeof(struct vmb_host_page) == VMB_PAGE, "host page");
 _Static_assert(offsetof(struct vmb_host_page, idle) == VMB_HOST_IDLE_OFFSET, "host idle word");
+_Static_assert(sizeof(struct vmb_ring_page) == VMB_PAGE, "ring page");
+_Static_assert(offsetof(struct vmb_ring_page, feature_bits) == 64, "feature bits");
 
 #endif

@@ -20,13 +20,13 @@
 /* Packets taken at once: whoever takes them keeps those that have to wait. */
 #define VMB_TAKE 16
 
-struct vmb_packet {
+struct vmb_datagram {
     void *at;
     size_t size;
 };
 
 /* Returns how many packets the kernel took, 0 if it has no room now, or -errno. */
-static inline int vmb_send_packets(int fd, const struct vmb_packet *packets, unsigned count)
+static inline int vmb_send_packets(int fd, const struct vmb_datagram *packets, unsigned count)
 {
     struct mmsghdr headers[VMB_BURST];
     struct iovec parts[VMB_BURST];

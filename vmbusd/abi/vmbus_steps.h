@@ -31,6 +31,12 @@
 #define VMB_POST(step, doorbell) vmb_doorbell_ring(doorbell)
 #endif
 
+/* Ring data: `n` bytes, a multiple of 8 in ring memory, each of whose words may be seen separately. */
+#ifndef VMB_COPY_TO
+#define VMB_COPY_TO(step, ring_memory, from, n) memcpy((ring_memory), (from), (n))
+#define VMB_COPY_FROM(step, to, ring_memory, n) memcpy((to), (ring_memory), (n))
+#endif
+
 #ifndef VMB_MUTANT
 #define VMB_MUTANT(name) VMB_MUTANT_##name
 #ifndef VMB_MUTANT_no_second_look
@@ -71,6 +77,42 @@
 #endif
 #ifndef VMB_MUTANT_claimed_put_back
 #define VMB_MUTANT_claimed_put_back 0
+#endif
+#ifndef VMB_MUTANT_ring_publish_not_seq_cst
+#define VMB_MUTANT_ring_publish_not_seq_cst 0
+#endif
+#ifndef VMB_MUTANT_ring_publish_before_copy
+#define VMB_MUTANT_ring_publish_before_copy 0
+#endif
+#ifndef VMB_MUTANT_ring_stale_read_index
+#define VMB_MUTANT_ring_stale_read_index 0
+#endif
+#ifndef VMB_MUTANT_ring_no_second_look
+#define VMB_MUTANT_ring_no_second_look 0
+#endif
+#ifndef VMB_MUTANT_ring_unmask_not_seq_cst
+#define VMB_MUTANT_ring_unmask_not_seq_cst 0
+#endif
+#ifndef VMB_MUTANT_ring_commit_after_unmask
+#define VMB_MUTANT_ring_commit_after_unmask 0
+#endif
+#ifndef VMB_MUTANT_ring_commit_not_seq_cst
+#define VMB_MUTANT_ring_commit_not_seq_cst 0
+#endif
+#ifndef VMB_MUTANT_ring_commit_before_copy
+#define VMB_MUTANT_ring_commit_before_copy 0
+#endif
+#ifndef VMB_MUTANT_ring_stale_write_index
+#define VMB_MUTANT_ring_stale_write_index 0
+#endif
+#ifndef VMB_MUTANT_ring_no_space_look
+#define VMB_MUTANT_ring_no_space_look 0
+#endif
+#ifndef VMB_MUTANT_ring_pending_not_seq_cst
+#define VMB_MUTANT_ring_pending_not_seq_cst 0
+#endif
+#ifndef VMB_MUTANT_ring_double_fetch
+#define VMB_MUTANT_ring_double_fetch 0
 #endif
 #endif
 

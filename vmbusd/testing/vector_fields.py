@@ -4,7 +4,7 @@
 checker cannot overlook a field, and a misspelt one is an error. Used by the `vectors_*` modules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ import msgspec
 from vmbusd.abi.packing import Packing
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 MISSING: Any = object()
 
 
@@ -202,3 +203,12 @@ def shown(value: object) -> str:
     """A value, shortened for a message."""
     text = value.hex() if isinstance(value, bytes) else repr(value)
     return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def each(items: list[Fields], read: Callable[[Fields], T]) -> list[T]:
+    """What `read` makes of every object, which must use all its fields."""
+    values = []
+    for item in items:
+        values.append(read(item))
+        item.finish()
+    return values

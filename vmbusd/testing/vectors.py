@@ -15,12 +15,16 @@ from typing import Any, Final
 import msgspec
 
 from vmbusd.abi.errors import VmbusError
-from vmbusd.testing import vectors_control, vectors_devices, vectors_ic, vectors_memory
+from vmbusd.testing import vectors_control, vectors_devices, vectors_ic, vectors_memory, vectors_ring
 from vmbusd.testing.vector_fields import Fields, VectorError, kind_of
 
-KINDS: Final = vectors_control.KINDS | vectors_memory.KINDS | vectors_ic.KINDS | vectors_devices.KINDS
-OWNED: Final = {"READ_SIGNAL": "the rings issue"}
-"""Kinds that another part of this project answers for; they are told and not counted."""
+KINDS: Final = (
+    vectors_control.KINDS
+    | vectors_memory.KINDS
+    | vectors_ring.KINDS
+    | vectors_ic.KINDS
+    | vectors_devices.KINDS
+)
 _SPACE: Final = " \t\r\n"
 
 
@@ -55,12 +59,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """The outcome of a run. `owned` maps files to who answers for their vectors, with the number of them."""
+    """The outcome of a run."""
 
     passed: int = 0
     files: int = 0
     failures: list[Failure] = msgspec.field(default_factory=list)
-    owned: dict[tuple[Path, str], int] = msgspec.field(default_factory=dict)
 
 
 def entries(file: Path) -> Iterator[Entry]:
@@ -126,14 +129,9 @@ def _run_file(file: Path, report: Report) -> None:
     try:
         for entry in entries(file):
             try:
-                kind = entry.message
                 if entry.name in seen:
                     raise VectorError("name", f"{entry.name!r} is also at line {seen[entry.name].line}")
                 seen[entry.name] = entry
-                if kind in OWNED:
-                    key = file, OWNED[kind]
-                    report.owned[key] = report.owned.get(key, 0) + 1
-                    continue
                 check(entry)
                 _check_pair(entry, seen)
                 report.passed += 1
@@ -192,8 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for failure in report.failures:
         print(failure)
-    for (file, owner), count in report.owned.items():
-        print(f"{file}: {count} vectors owned by {owner}, not counted")
     failed = len(report.failures)
     print(f"{report.passed} passed, {failed} failed")
     if failed:

@@ -17,7 +17,7 @@ from vmbusd.abi.packets import Packet, PacketType
 from vmbusd.abi.rings import BATCH_BYTES, BATCH_PACKETS, Rings, packet_of
 
 BUDGET_PACKETS: Final = 4096
-"""Packets of one pass: about a millisecond of Python callbacks."""
+"""Packets of one pass, for callbacks that are so quick that time alone would bound it badly."""
 BUDGET_SECONDS: Final = 0.002
 """Time of one pass, looked at after each batch; what Linux storvsc allows itself."""
 
@@ -46,8 +46,8 @@ def run_pass(
     """Hand over what the ring holds. True: the budget is used up, and there must be another pass.
 
     Completions that a `request` waits for go to it, others to `complete`, without it to `deliver` in their
-    place. Raises what a callback raised, when its batch has been given back; RingDead; nothing for a channel
-    that is closed meanwhile.
+    place. Raises what a callback raised, when its batch has been given back: the ring is still masked then,
+    and another pass must follow. Raises RingDead; nothing for a channel that is closed meanwhile.
     """
     port = rings.port
     end = time.monotonic() + seconds

@@ -77,6 +77,11 @@ class Absence:
         self.arguments = ("--partition", f"storm:{VPS}", "--grace", NEVER, *arguments)
         self.daemon = Daemon(runtime_dir, *self.arguments).wait_ready()
 
+    def all_are_back(self) -> bool:
+        """Whether guest and hosts have a socket again."""
+        view = self.daemon.status("storm")
+        return not any(each["away"] for each in (view["guest"], *view["hosts"]))
+
     @contextlib.contextmanager
     def gone(self) -> Iterator[None]:
         """Without a daemon during the block; then there is one again."""
@@ -129,7 +134,7 @@ def test_a_worker_that_died_just_before_the_daemon_loses_nothing(absence: Absenc
                 pass
             eventually(replaced(scene, vp, pid), f"a new worker for VP {vp}")
             # A retarget has ten seconds; on a busy machine that is less than three daemons need to start.
-            eventually(lambda: not absence.daemon.status("storm")["guest"]["away"], "the guest is back")
+            eventually(absence.all_are_back, "every link is back")
         let_pass(scene, 2000)
         scene.stop_retargeting()
         judge(scene)

@@ -24,8 +24,9 @@ from vmbusd.abi.native import EventFlags, Registry, Requests, RingView, Worker
 from vmbusd.abi.rings import Rings, map_rings
 
 if TYPE_CHECKING:
-    from guest_client.channel import Channel, Space
+    from guest_client.channel import Channel
     from guest_client.driver import Driver
+    from guest_client.space import Space
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from guest_client.channel import HostEnds
 from guest_client.posting import TRIES, Backoff
+from guest_client.space import HostEnds
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import LinkClosed, LinkLost, ResourceError, VmbusError

@@ -19,7 +19,7 @@ import msgspec
 from guest_client import actions, versions
 from guest_client.actions import Action
 from guest_client.calls import Call, Listener, begun
-from guest_client.channel import Channel, Control, Space, log_failure
+from guest_client.channel import Channel, Control, log_failure
 from guest_client.client import Client
 from guest_client.driver import Driver
 from guest_client.feed import Feed, takes_packets
@@ -27,6 +27,7 @@ from guest_client.link import SLICE, LinkThread
 from guest_client.monitor import pages_for
 from guest_client.phases import Phase
 from guest_client.rings import Rings
+from guest_client.space import Space
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import RingDead, VmbusError

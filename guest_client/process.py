@@ -18,9 +18,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from guest_client import driver as drivers
-from guest_client.channel import Channel, Space, log_failure
+from guest_client.channel import Channel, log_failure
 from guest_client.driver import Driver, DriverName
 from guest_client.feed import Feed
+from guest_client.space import Space
 from guest_client.worker import Service, VpWorker, admit
 from vmbusd.abi.errors import LinkClosed, VmbusError
 from vmbusd.abi.native import Registry

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from guest_client.channel import HostEnds
 from guest_client.feed import HERE
 from guest_client.link import LinkThread
+from guest_client.space import HostEnds
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached, attach
 from vmbusd.abi.errors import LinkLost, NoDaemon, RefusedError, UsageError, VmbusError

@@ -41,7 +41,7 @@ def mask(pair: Pair) -> int:
 
 
 def test_a_batched_pass_is_masked(pair: Pair) -> None:
-    """The ring is masked while packets are delivered and open at the end, after another look (case 287)."""
+    """The ring is masked while packets are delivered, open after a last look (case 227, case 287)."""
     seen: list[int] = []
     driver = Driver(lambda: seen.append(mask(pair)))
     pair.host.send_many([b"12345678"] * 3)

@@ -1,11 +1,13 @@
 """A channel's verbs over both its rings: waiting, requests, limits, the end."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.unit.abi.ring_world import Pair
-from vmbusd.abi.errors import ResourceError, RingFull, TimedOut, UsageError
+from vmbusd.abi import native
+from vmbusd.abi.errors import ChannelGone, ResourceError, RingFull, TimedOut, UsageError
 from vmbusd.abi.gpadl import Range
 from vmbusd.abi.packets import Packet, PacketType, TransferPages, TransferRange, decode_gpa_direct
 from vmbusd.abi.rings import HELD_PACKETS
@@ -239,3 +241,17 @@ def test_packets_that_name_memory(pair: Pair) -> None:
     pair.host.send(b"", ranges=TransferPages(3, (TransferRange(16, 32),)), transaction_id=5)
     got = packet(pair.guest.receive(0))
     assert (got.type, got.transaction_id) == (PacketType.TRANSFER_PAGES, 0)
+
+
+def test_a_request_id_is_given_back(pair: Pair) -> None:
+    """A channel that ends while a request waits for room has no request outstanding (case 141)."""
+    with pytest.raises(RingFull):
+        pair.guest.send_many([bytes(1000)] * 9, timeout=0)
+    with pair.taking(), ThreadPoolExecutor() as threads:
+        waiting = threads.submit(pair.guest.send, bytes(1000), request=True, timeout=PATIENCE)
+        while not native.RingView(pair.memory[0]).header()["pending_send_sz"]:
+            time.sleep(0.001)
+        pair.guest.both.close("relid 5 was rescinded")
+        with pytest.raises(ChannelGone, match="rescinded"):
+            waiting.result(PATIENCE)
+    assert pair.guest.both.statistics()["outstanding"] == 0

@@ -19,7 +19,8 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout with a space in its path and as good as nothing in it."""
     path = tmp_path / "a checkout"
     (path / "vmbusd" / "abi").mkdir(parents=True)
-    for name in ("dev", "pyproject.toml", "setup.py"):
+    (path / "tools").mkdir()
+    for name in ("dev", "pyproject.toml", "setup.py", "tools/set_up.py"):
         shutil.copy2(ROOT / name, path / name)
     (path / "vmbusd" / "abi" / "core.h").write_text("#define ONE 1\n")
     return path
@@ -27,9 +28,9 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dev(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The task runner of that checkout as a module."""
+    """What the task runner of that checkout sets up, as a module."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    loader = SourceFileLoader("dev_under_test", str(checkout / "dev"))
+    loader = SourceFileLoader("dev_under_test", str(checkout / "tools" / "set_up.py"))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec
     module = importlib.util.module_from_spec(spec)

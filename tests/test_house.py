@@ -123,9 +123,9 @@ def docstring_of(file: Path) -> str | None:
 
 
 MODULES = [file for file in python_files(*PACKAGES) if file.suffix == ".py"]
-OURS = [*MODULES, *python_files("tests", "benchmarks", "examples")]
+OURS = [*MODULES, *python_files("tests", "benchmarks", "examples", "tools")]
 EVERYTHING = [
-    *python_files(*PACKAGES, "tests", "benchmarks", "examples"),
+    *python_files(*PACKAGES, "tests", "benchmarks", "examples", "tools"),
     *sorted(file for suffix in ("h", "c", "pxi") for file in ROOT.glob(f"[!.b]*/**/*.{suffix}")),
     ROOT / "dev",
     ROOT / "setup.py",
@@ -150,7 +150,9 @@ def test_no_file_uses_ctypes(file: Path) -> None:
     assert [name for name in names if belongs_to(name, "ctypes")] == []
 
 
-@pytest.mark.parametrize("file", python_files(*PACKAGES, "tests", "benchmarks", "examples"), ids=named)
+@pytest.mark.parametrize(
+    "file", python_files(*PACKAGES, "tests", "benchmarks", "examples", "tools"), ids=named
+)
 def test_a_module_begins_with_its_reason_to_exist(file: Path) -> None:
     """The docstring's first line is a sentence."""
     docstring = docstring_of(file)

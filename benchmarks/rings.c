@@ -7,8 +7,8 @@
  *   rings trip SIZE COUNT CORE CORE  two processes and two rings, one asks, the other completes: ns per round trip
  *
  * WAY: `single` (a publication and a commit for each packet), `batch` (as many as BATCH packets in about
- * BATCH_BYTES), `copy` (memcpy in, memcpy out, nothing else), `dpdk` (rte_vmbus_chan_send and _recv; only in a build with
- * -DWITH_DPDK and the library). Prints one number; the process ends itself after LIMIT seconds whatever happens.
+ * BATCH_BYTES), `copy` (memcpy in, memcpy out, nothing else), `dpdk` (rte_vmbus_chan_send and _recv; only in a
+ * build with -DWITH_DPDK and the library). Prints one number; the process ends itself after LIMIT seconds whatever happens.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -57,6 +57,15 @@ static void pin(int core)
     CPU_SET(core, &set);
     if (sched_setaffinity(0, sizeof set, &set))
         fail("sched_setaffinity");
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
 }
 
 static void *memory(size_t bytes)
@@ -203,7 +212,7 @@ static void in_vain(void)
 {
     static unsigned looks;
     if (++looks % LOOKS)
-        __builtin_ia32_pause();
+        relax();
     else
         sched_yield();
 }

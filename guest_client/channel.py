@@ -3,7 +3,8 @@
 Everything a callback needs is in shared memory: the record says which host link to signal, the channel's
 block where its ring lies. Opening, closing and moving it are the control process's business alone; elsewhere
 they raise UsageError. Memory views die with the ring: a view kept beyond the close raises instead of writing
-into pages that belong to another channel by then.
+into pages that belong to another channel by then. Packets go through `Verbs`; the rings are mapped when
+they are first needed.
 """
 
 import logging
@@ -13,11 +14,17 @@ from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from guest_client.driver import Driver
-from vmbusd.abi import layout
+from guest_client.feed import Feed, takes_packets
+from vmbusd.abi import layout, ram
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
+from vmbusd.abi.gpadl import Range
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import Blocks, HostSender, Table
+from vmbusd.abi.native import Blocks, HostSender, RingLease, Table
+from vmbusd.abi.packets import Packet
+from vmbusd.abi.pipe import Pipe
+from vmbusd.abi.rings import BATCH_PACKETS, SEND_TIMEOUT, Bytes, Rings
+from vmbusd.abi.verbs import Verbs
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +60,17 @@ class HostEnds:
 
     def signal(self, number: int, flag: int) -> bool:
         """Set `flag` on host link `number` and wake the host if it sleeps. True for 0 -> 1."""
+        return self.sender(number).signal(flag)
+
+    def sender(self, number: int) -> HostSender:
+        """What signals host link `number`. Raises LinkClosed when its descriptors do not come."""
         sender = self._senders.get(number)
         if sender is None:
             with self._changed:
                 if not self._changed.wait_for(lambda: number in self._senders, HOST_LINK_TIMEOUT):
                     raise LinkClosed(f"host link {number} is not known here")
                 sender = self._senders[number]
-        return sender.signal(flag)
+        return sender
 
     def statistics(self) -> dict[int, dict[str, int]]:
         """Signals, transitions and posts per host link."""
@@ -81,8 +92,10 @@ class _Left:
 class Space:
     """What all channels of one attachment share: its mappings, seen through the native core.
 
-    Attributes: `attached`, `table`, `blocks`, `hosts`.
+    Attributes: `attached`, `table`, `blocks`, `hosts`; `feed`, which whoever makes the space sets.
     """
+
+    feed: Feed
 
     def __init__(self, attached: Attached) -> None:
         self.attached = attached
@@ -93,6 +106,7 @@ class Space:
     def close(self) -> None:
         """Let go of every mapping: while one is held, this process counts as attached."""
         self.hosts.close()
+        self.feed = cast(Feed, _Left())
         self.table = cast(Table, _Left())
         self.blocks = cast(Blocks, _Left())
 
@@ -103,13 +117,17 @@ class Space:
         return offset // layout.RECORD_SIZE if slot and offset >= 0 else 0
 
 
-class Channel:
-    """An offered channel.
+class Channel(Verbs):
+    """An offered channel. Its packets: see `Verbs`.
+
+    Of rings that worker processes share only a channel's own callback reads, and a completion may be read in
+    another process than the request was sent from: `request` and `request_future` are refused there.
 
     Attributes: `relid`; `event_flag`; `interface`, `instance`: UUID; `subchannel_index`; `host_link`;
     `driver`, None if nobody takes it; `user_defined`, the 120 bytes of the offer (control process only);
     `generation`, of the present or last open, 0 before; `driver_data`, the driver's own, in this process;
-    `close_reason`, what `close` was told.
+    `close_reason`, what `close` was told; `transfer_sets`, the memory behind transfer page sets by their
+    number, for `packet_memory`.
     """
 
     def __init__(
@@ -137,6 +155,12 @@ class Channel:
         self._control = control
         self._pages: list[int] = []
         self._views: dict[int, memoryview] = {}
+        self.transfer_sets: dict[int, list[Range]] = {}
+        self.made: Rings | None = None
+        self.served = False
+        self.owed = False
+        self._over = ""
+        self._making = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Channel relid {self.relid} generation {self.generation} of {self.interface}>"
@@ -191,6 +215,84 @@ class Channel:
         """Signal the host: True if its flag went from 0 to 1."""
         return self._space.hosts.signal(self.host_link, self.event_flag)
 
+    # -- packets -------------------------------------------------------------------------------------------
+
+    def rings(self) -> Rings:
+        """Both rings, mapped at the first call. Raises ChannelGone, UsageError, ResourceError, RingDead."""
+        with self._making:
+            if self._over or (self.made is None and not self.is_open):
+                raise ChannelGone(self._over or f"relid {self.relid} is not open")
+            if self.made is None:
+                feed = self._space.feed
+                self.made = feed.rings_of(self)
+                self.made.delivered = takes_packets(self.driver)
+                self.bind_rings(self.made)
+                if feed.shared:
+                    # Who may read is looked at each time.
+                    self.__dict__.pop("receive_into", None)
+                if self.driver is not None:
+                    feed.bind(self)
+            return self.made
+
+    def receive(self, timeout: float | None = None) -> Packet | None:
+        """See `Verbs`."""
+        return self._reading().receive(timeout)
+
+    def receive_many(self, limit: int = BATCH_PACKETS, timeout: float | None = 0) -> list[Packet]:
+        """See `Verbs`."""
+        return self._reading().receive_many(limit, timeout)
+
+    def receive_into(self, buffer: bytearray | memoryview, *, timeout: float | None = None) -> int:
+        """See `Verbs`."""
+        return self._reading().receive_into(buffer, timeout=timeout)
+
+    def receive_views(self, limit: int = BATCH_PACKETS, timeout: float | None = 0) -> RingLease | None:
+        """See `Verbs`. In a callback of worker processes: release it before the callback ends."""
+        return self._reading().receive_views(limit, timeout)
+
+    def pipe(self) -> Pipe:
+        """See `Verbs`."""
+        return Pipe(self._reading())
+
+    def request(self, payload: Bytes, *, timeout: float | None = SEND_TIMEOUT) -> bytes:
+        """See `Verbs`."""
+        self._answered_here()
+        return super().request(payload, timeout=timeout)
+
+    def request_future(self, payload: Bytes, *, timeout: float | None = SEND_TIMEOUT) -> "Future[bytes]":
+        """See `Verbs`."""
+        self._answered_here()
+        return super().request_future(payload, timeout=timeout)
+
+    def packet_memory(self, packet: Packet) -> list[memoryview]:
+        """The guest memory that a packet names, in order, writable, as few views as pages allow.
+
+        Raises ProtocolError for what is outside of guest memory or of its set.
+        """
+        memory = self._space.attached[Object.RAM]
+        return [view for one in ram.ranges(packet, self.transfer_sets) for view in ram.views(memory, one)]
+
+    def statistics(self) -> dict[str, int]:
+        """Callbacks since the open, and what `Rings.statistics` counts in this process."""
+        made = self.made
+        return {"interrupts": self.interrupts, **(made.statistics() if made is not None else {})}
+
+    def _reading(self) -> Rings:
+        """The rings, for a thread that may read. Raises UsageError for another one."""
+        rings = self.rings()
+        if self._space.feed.shared and not self._space.feed.is_inside(self):
+            raise UsageError(
+                f"relid {self.relid}: with VPs as processes only a callback of the channel reads its packets"
+            )
+        return rings
+
+    def _answered_here(self) -> None:
+        if self._space.feed.shared:
+            raise UsageError(
+                f"relid {self.relid}: with VPs as processes any of them may read the completion:"
+                " use send(request=True) and on_completion"
+            )
+
     # -- control process only ------------------------------------------------------------------------------
 
     def open(
@@ -231,6 +333,20 @@ class Channel:
         return self._control
 
     # -- for the library -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A new open begins."""
+        with self._making:
+            self._over = ""
+
+    def end(self, reason: str) -> None:
+        """No packet of this open goes either way any more, and every verb says this."""
+        with self._making:
+            self._over = self._over or reason
+            made, self.made = self.made, None
+            if made is not None:
+                self.unbind_rings()
+                made.close(reason)
 
     def locate_ring(self) -> None:
         """Read from the channel's block where the ring lies."""

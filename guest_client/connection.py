@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from copy import copy
 from typing import Any, Final, Protocol
@@ -20,12 +20,13 @@ from guest_client.actions import Action
 from guest_client.channel import Channel, Space, log_failure
 from guest_client.client import Client
 from guest_client.driver import Driver
+from guest_client.feed import Feed, takes_packets
 from guest_client.link import SLICE, LinkThread
 from guest_client.memory import PageAllocator, reserve_in
 from guest_client.operations import Phase
 from vmbusd.abi import layout, link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError
+from vmbusd.abi.errors import ChannelGone, LinkClosed, RingDead, UsageError, VmbusError
 from vmbusd.abi.link import Object
 from vmbusd.abi.native import Registry
 
@@ -38,6 +39,7 @@ FEATURE_BITS: Final = (64, b"\x01\0\0\0")
 """Offset in a ring's control page, and what we write there: this side honours pending_send_sz."""
 
 Call = Future[None]
+_WHY: Final = {Phase.CLOSING: "was closed", Phase.RESCINDED: "was rescinded"}
 
 
 class Listener(Protocol):
@@ -63,10 +65,9 @@ class Connection:
             attached.welcome.ram_size // layout.PAGE, reserve_in(attached[Object.RAM])
         )
         self.registry = Registry(self._missing, log_failure)
+        self.space.feed = Feed(self.space, self.registry)
         self.channels: dict[int, Channel] = {}
         self.lost: VmbusError | None = None
-        self.vp_threads: dict[int, int] = {}
-        """Thread identity -> VP, of the VPs in this process."""
         self._client = Client()
         self._listener = listener
         self._drivers = drivers
@@ -113,6 +114,8 @@ class Connection:
         """End the link. Channels that are open are closed by the daemon."""
         self._link.close()
         self._perform(self._client.lost, LinkClosed("this guest has let go of its link"))
+        for channel in self.channels.values():
+            channel.end(f"relid {channel.relid}: this guest has left")
         self.space.close()
         self.attached.close()
 
@@ -151,6 +154,7 @@ class Connection:
                 self.space.blocks.set_ring(channel.event_flag, first, count, upstream, handle)
                 self._rings[channel.relid] = first
                 channel.close_reason = ""
+                channel.begin()
                 channel.locate_ring()
                 self._attached_callbacks.add(channel.relid)
                 self._carry_out(happened)
@@ -182,15 +186,13 @@ class Connection:
 
     def is_inside(self, channel: Channel) -> bool:
         """Whether the calling thread is running a callback of this very channel."""
-        vp = self.vp_threads.get(threading.get_ident())
-        claim = self.space.blocks.claim(channel.event_flag)
-        return vp is not None and claim & ~layout.CLAIM_AGAIN == layout.CLAIM_RUN | vp
+        return self.space.feed.is_inside(channel)
 
-    def open_on(self, vp: int) -> list[Channel]:
-        """The open channels whose interrupts go to `vp`."""
+    def open_channels(self) -> list[Channel]:
+        """The channels that are open now."""
         with self._lock:
             opened = [relid for relid, entry in self._client.channels.items() if entry.phase is Phase.OPEN]
-            return [self.channels[relid] for relid in opened if self.channels[relid].target_vp == vp]
+            return [self.channels[relid] for relid in opened]
 
     def statistics(self) -> dict[str, Any]:
         """Version, channels by phase, packets, refused messages by kind, guest memory, host links."""
@@ -262,10 +264,23 @@ class Connection:
     def _opened(self, action: actions.Opened) -> None:
         channel = self.channels[action.relid]
         channel.generation = layout.slot_generation(self.space.table.slot(channel.event_flag))
+        self.unstick([channel])
+
+    def unstick(self, channels: Iterable[Channel]) -> None:
+        """Where a wake-up may have been lost: look at the rings of channels whose packets we handle."""
+        for channel in channels:
+            if channel.made is not None or takes_packets(channel.driver):
+                try:
+                    self.space.feed.unstick(channel)
+                except RingDead as error:
+                    log.error("%r: %s", channel, error)
 
     def _detach(self, action: actions.Detach) -> None:
         self._attached_callbacks.discard(action.relid)
         channel = self.channels[action.relid]
+        channel.end(
+            f"relid {action.relid} {_WHY.get(self._client.channels[action.relid].phase, 'was unloaded')}"
+        )
         if channel.generation:
             self.registry.unbind(channel.event_flag, channel.generation)
 
@@ -295,8 +310,7 @@ class Connection:
         if channel is None or channel.driver is None or channel.relid not in self._attached_callbacks:
             return
         channel.generation = generation
-        self.registry.bind(flag, generation, channel.driver.on_interrupt, channel)
-        channel.driver.on_interrupt(channel)
+        self.space.feed.bind(channel)(channel)
 
     # -- the link's thread ---------------------------------------------------------------------------------
 
@@ -311,10 +325,12 @@ class Connection:
         self._listener.ended(reason)
 
     def _idle(self) -> float:
-        """Look at the closing channels: slot closed first, then the claim free."""
+        """Look at the closing channels: slot closed first, then the claim and the ring's lock free."""
         for relid in list(self._watched):
             flag = self.channels[relid].event_flag
-            if not self.space.table.slot(flag) & layout.SLOT_OPEN and self.space.blocks.is_free(flag):
+            if self.space.table.slot(flag) & layout.SLOT_OPEN:
+                continue
+            if self.space.blocks.is_free(flag) and not self.space.blocks.is_locked(flag):
                 self._watched.discard(relid)
                 self._perform(self._client.quiet, relid)
         if not self._watched:

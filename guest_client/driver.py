@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+from vmbusd.abi.delivery import BUDGET_PACKETS, BUDGET_SECONDS, Mode
 from vmbusd.abi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 class Driver:
     """Base of every driver: an interface GUID and the callbacks it cares about.
+
+    A driver that has a method `on_packets(channel, packets)` gets a list of `packets.Packet` whenever the
+    host has sent some, instead of `on_interrupt`; they are given back to the host when it returns. If it has
+    `on_completion(channel, packet)` too, answers to `send(..., request=True)` go there. After the death of a
+    worker process packets that it had not given back come again.
 
     Attributes: `config`, the string it was made with, handed to its twin in each worker process.
     """
@@ -29,6 +35,12 @@ class Driver:
     """Its channels keep state in the process: they are never moved to another VP, and closed if it dies."""
     ring_pages: tuple[int, int] = (2, 2)
     """Pages of the guest-to-host and of the host-to-guest ring, the control page of each included."""
+
+    mode: Mode = Mode.BATCHED
+    """How `on_packets` is called; `Mode.ISR` leaves everything to `on_interrupt`."""
+    budget_packets: int = BUDGET_PACKETS
+    budget_seconds: float = BUDGET_SECONDS
+    """What a channel may use up at a time; then the others have their turn."""
 
     def __init__(self, config: str = "") -> None:
         self.config = config
@@ -102,4 +114,8 @@ def checked(driver: Driver) -> Driver:
         raise UsageError(f"driver {kind}: `interface` must be a uuid.UUID")
     if min(driver.ring_pages) < 1:
         raise UsageError(f"driver {kind}: `ring_pages` must both be at least 1, not {driver.ring_pages}")
+    if hasattr(driver, "on_packets") and min(driver.ring_pages) < 2:
+        raise UsageError(f"driver {kind}: `ring_pages` {driver.ring_pages} leave no page for packets")
+    if driver.budget_packets < 1 or not driver.budget_seconds > 0:
+        raise UsageError(f"driver {kind}: `budget_packets` and `budget_seconds` must allow something")
     return driver

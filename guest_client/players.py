@@ -77,8 +77,6 @@ class ThreadPlayers:
         return {"threads": sum(thread.is_alive() for thread in self._threads)}
 
     def _play(self, worker: VpWorker) -> None:
-        identity = threading.get_ident()
-        self._connection.vp_threads[identity] = worker.vp
         try:
             worker.run(self._cpus[worker.vp % len(self._cpus)] if self._cpus else None)
             if worker.reason is not None:
@@ -88,8 +86,6 @@ class ThreadPlayers:
         except BaseException as error:
             log.exception("VP %d: its worker ends", worker.vp)
             self._fail(LinkClosed(f"the worker of VP {worker.vp} ended: {type(error).__name__}: {error}"))
-        finally:
-            del self._connection.vp_threads[identity]
 
 
 class ProcessPlayers:
@@ -109,7 +105,11 @@ class ProcessPlayers:
         self._cpus = cpus
         self._drivers = drivers
         self._lost: dict[tuple[int, int], int] = {}
-        self._supervisor = Supervisor(vps, orders=self._orders, died=self._died, failed=fail)
+        # From the first open on: the control process must not write a ring without its lock.
+        connection.space.feed.shared = True
+        self._supervisor = Supervisor(
+            vps, orders=self._orders, died=self._died, revived=self._revived, failed=fail
+        )
 
     def start(self) -> None:
         """See Players."""
@@ -148,8 +148,8 @@ class ProcessPlayers:
         table = self._connection.space.table
         # A close that has completed is over for good: its generation never comes back.
         self._lost = {key: vp for key, vp in self._lost.items() if _is_open(table.slot(key[0]), key[1])}
-        for channel in self._connection.open_on(vp):
-            if channel.driver is None or not channel.driver.pinned:
+        for channel in self._connection.open_channels():
+            if channel.target_vp != vp or channel.driver is None or not channel.driver.pinned:
                 continue
             generation = layout.slot_generation(table.slot(channel.event_flag))
             self._lost[channel.event_flag, generation] = vp
@@ -160,6 +160,10 @@ class ProcessPlayers:
             except (UsageError, LinkClosed) as error:
                 log.info("%r: closed meanwhile: %s", channel, error)
         return {"lost": lost}
+
+    def _revived(self, _vp: int) -> None:
+        """What the dead process wrote or gave back last, it may not have told the host."""
+        self._connection.unstick(self._connection.open_channels())
 
 
 def _is_open(slot: int, generation: int) -> bool:

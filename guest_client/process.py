@@ -19,6 +19,7 @@ from uuid import UUID
 from guest_client import driver as drivers
 from guest_client.channel import Channel, Space, log_failure
 from guest_client.driver import Driver, DriverName
+from guest_client.feed import Feed
 from guest_client.worker import Service, VpWorker, admit
 from vmbusd.abi.errors import LinkClosed, VmbusError
 from vmbusd.abi.native import Registry
@@ -73,6 +74,7 @@ class Callbacks:
 
     def __init__(self, space: Space, made: list[Driver]) -> None:
         self.registry = Registry(self._missing, log_failure)
+        space.feed = Feed(space, self.registry, shared=True, owner=space.attached.welcome.vp)
         self.lost: set[tuple[int, int]] = set()
         self._space = space
         self._drivers: dict[UUID, Driver] = {driver.interface: driver for driver in made}
@@ -95,10 +97,10 @@ class Callbacks:
         channel.locate_ring()
         if (old := self._bound.pop(flag, None)) is not None:
             self.registry.unbind(flag, old.generation)
+            old.end(f"relid {old.relid}: that open is over")
             old.drop_ring()
         self._bound[flag] = channel
-        self.registry.bind(flag, generation, driver.on_interrupt, channel)
-        driver.on_interrupt(channel)
+        self._space.feed.bind(channel)(channel)
 
 
 def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event) -> None:

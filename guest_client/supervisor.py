@@ -95,6 +95,7 @@ class Supervisor:
 
     `orders(vp)` is the first line for a worker; `died(vp)` is called when a process ended that was not asked
     to, before it is replaced, and returns a line for all the others, None if nobody can replace it;
+    `revived(vp)` once the successor has been admitted, so that all is recovered;
     `failed(error)` is called once a VP cannot be served. All run in the supervisor's thread, `orders` also in
     `start`.
     """
@@ -105,12 +106,14 @@ class Supervisor:
         *,
         orders: Callable[[int], Orders],
         died: Callable[[int], Orders | None],
+        revived: Callable[[int], None],
         failed: Callable[[VmbusError], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._vps = vps
         self._orders = orders
         self._died = died
+        self._revived = revived
         self._failed = failed
         self._command = command
         self._processes: dict[int, Process] = {}
@@ -199,6 +202,8 @@ class Supervisor:
         for news in process.news():
             if "attached" in news:
                 process.attached = True
+                if self._deaths[process.vp]:
+                    self._revived(process.vp)
             elif "error" in news:
                 kind = getattr(errors, str(news.get("kind")), VmbusError)
                 process.error = kind(f"the worker of VP {process.vp} cannot serve: {news['error']}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from guest_client.channel import HostEnds
+from guest_client.feed import HERE
 from guest_client.link import LinkThread
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached, attach
@@ -124,9 +125,11 @@ class VpWorker:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         self._link.start()
+        HERE.vp, HERE.worker = self.vp, native
         try:
             native.run()
         finally:
+            HERE.worker = None
             self._last = native.statistics()
             del native
             self.leave()

@@ -107,7 +107,7 @@ class AsyncHost(HostView):
                 elif core.ended is not None:
                     raise core.ended
                 try:
-                    async with asyncio.timeout(WAIT_SLICE):
+                    async with asyncio.timeout(core.feed.look()):
                         await self._changed.wait()
                 except TimeoutError:
                     # Time to look at the guards again.
@@ -132,7 +132,8 @@ class AsyncHost(HostView):
 
     def _wait_for_signals(self) -> None:
         while not self._stopping.is_set():
-            flags = self._core.waiter.wait(WAIT_SLICE)
+            flags = self._core.feed.waiter.wait(WAIT_SLICE)
+            self._core.feed.heard(flags)
             with self._taken_lock:
                 first = not self._taken
                 self._taken.update(flags)
@@ -143,7 +144,7 @@ class AsyncHost(HostView):
         with self._taken_lock:
             flags = sorted(self._taken)
             self._taken.clear()
-        self._core.signalled(flags)
+        self._core.feed.serve(flags)
 
     async def close(self) -> None:
         """Leave: no channel of ours is signalled any more when this returns. May be called again."""

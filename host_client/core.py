@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -19,13 +19,14 @@ import msgspec
 
 from host_client.channel import Channel
 from host_client.device import Device
+from host_client.feed import Feed
 from host_client.offer import Offer
 from vmbusd.abi import device_link, gpadl, layout, link
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import LinkClosed, ProtocolError, RefusedError, UsageError, VmbusError
+from vmbusd.abi.errors import ChannelGone, LinkClosed, ProtocolError, RefusedError, UsageError, VmbusError
 from vmbusd.abi.link import Object
 from vmbusd.abi.link_socket import close_all
-from vmbusd.abi.native import EventFlags, HostWaiter, Sender
+from vmbusd.abi.native import Sender
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +67,22 @@ class Core:
         self.offers: dict[int, Offer] = {}
         self.ended: VmbusError | None = None
         self.monitor = threading.Condition(threading.RLock())
-        page, self._bell = attached.host_links[attached.welcome.link]
         self.sender = Sender(
             attached[Object.TABLE], attached[Object.EVENTS], attached[Object.VPWORK], attached.vp_doorbells
         )
-        self.waiter = HostWaiter(page, self._bell)
-        self._own_flags = EventFlags(page)
-        self._by_flag: dict[int, Channel] = {}
         self._inbox: deque[Request] = deque()
         self._last_id = 0
         self._left: dict[str, int] | None = None
         self._ram_pages = attached.welcome.ram_size // layout.PAGE
         self._counts = dict.fromkeys(
-            ("opens", "open_failures", "closes", "retargets", "guest_signals", "unrouted", "device_errors"), 0
+            (
+                *("opens", "open_failures", "closes", "retargets", "guest_signals", "unrouted"),
+                *("device_errors", "dead_rings", "unstuck"),
+            ),
+            0,
         )
+        end = attached.host_links[attached.welcome.link]
+        self.feed = Feed(attached.ram_fd, *end, self.monitor, self._counts, self._call)
         self._requests: dict[type[msgspec.Struct], Callable[[Offer, Any], None]] = {
             device_link.Open: self._open,
             device_link.Close: self._close,
@@ -120,7 +123,7 @@ class Core:
                 for other in list(self.offers.values()):
                     # A primary takes its subchannels along, and our Revoke speaks for them too.
                     if other is offer or (other.subchannel_index and _same_device(other, offer)):
-                        self._end_channel(other)
+                        self._end_channel(other, "rescinded, its offer was withdrawn")
                 self.attached.send(device_link.encode(device_link.Revoke(offer.id)))
             return offer.gone
 
@@ -166,7 +169,7 @@ class Core:
                 raise ProtocolError(f"{type(message).__name__} for unknown offer {message.offer_id}")
             if isinstance(message, device_link.Revoked):
                 del self.offers[offer.id]
-                self._end_channel(offer)
+                self._end_channel(offer, "rescinded, the daemon took the offer back")
                 if offer.gone is not None:
                     offer.gone.set_result(None)
             elif offer.result.done():
@@ -229,29 +232,42 @@ class Core:
             if ranges is None:
                 raise ProtocolError(f"ring GPADL {message.ring_gpadl:#x} is unknown")
             gpadl.check_ring(ranges, message.downstream_page)
-            channel = Channel(self.sender, offer, message, ranges[0].pfns, self.attached.page)
+            channel = self._channel(offer, message, ranges[0].pfns)
         except VmbusError as error:
-            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, error)
+            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, str(error))
         else:
             # Before the handler: it may signal, and the guest may signal back at once.
-            offer.channel = self._by_flag[channel.event_flag] = channel
-            channel.live = True
+            offer.channel = self.feed.by_flag[channel.event_flag] = channel
             if self._call(offer.device.on_open, channel):
                 status = STATUS_OK
             else:
                 self._forget(offer)
         self._counts["opens" if status == STATUS_OK else "open_failures"] += 1
         self._answer(device_link.Opened(offer.id, message.generation, status))
+        if offer.channel is not None:
+            self.feed.opened(offer.channel)
+
+    def _channel(self, offer: Offer, message: device_link.Open, pfns: tuple[int, ...]) -> Channel:
+        attached = self.attached
+        rings, memory = self.feed.rings_of, attached[Object.RAM]
+        channel = Channel(self.sender, offer, message, pfns, attached.page, rings, memory)
+        channel.live = True
+        try:
+            self.feed.opening(channel)
+        except VmbusError:
+            channel.release()
+            raise
+        return channel
 
     def _close(self, offer: Offer, message: device_link.Close) -> None:
         if offer.channel is not None and offer.channel.generation == message.generation:
-            self._end_channel(offer)
+            self._end_channel(offer, "the guest closed it")
             self._counts["closes"] += 1
         self._answer(device_link.Closed(offer.id, message.generation))
         for handle in sorted(offer.torn_down):
             self._tear_down(offer, handle)
 
-    def _end_channel(self, offer: Offer) -> None:
+    def _end_channel(self, offer: Offer, why: str) -> None:
         """Stop signalling, tell the device, take the rings away.
 
         this thread                          any other thread, inside one native call, GIL held throughout
@@ -265,6 +281,7 @@ class Core:
         channel = offer.channel
         if channel is not None:
             channel.live = False
+            self.feed.closing(channel, f"{channel.name} is closed: {why}")
             self._call(offer.device.on_close, channel)
             self._forget(offer)
 
@@ -272,7 +289,7 @@ class Core:
         channel, offer.channel = offer.channel, None
         if channel is not None:
             channel.release()
-            self._by_flag.pop(channel.event_flag, None)
+            self.feed.by_flag.pop(channel.event_flag, None)
 
     def _gpadl(self, offer: Offer, message: device_link.Gpadl) -> None:
         status = STATUS_OK
@@ -316,33 +333,29 @@ class Core:
 
     # -- the device ----------------------------------------------------------------------------------------
 
-    def _call(self, callback: Callable[..., None], channel: Channel, *arguments: int) -> bool:
+    def _call(self, callback: Callable[..., None], channel: Channel, *arguments: Any) -> bool:
         """Run a callback of a device; False, logged and counted, when it raised."""
         try:
             callback(channel, *arguments)
-        except Exception:
-            log.exception("%s for %r", getattr(callback, "__qualname__", callback), channel)
-            self._counts["device_errors"] += 1
+        except Exception as error:
+            name = getattr(callback, "__qualname__", callback)
+            if isinstance(error, ChannelGone) and not channel.live:
+                # What ends a callback that waits, or goes on, while its channel goes away.
+                log.info("%s: %s", name, error)
+            else:
+                log.exception("%s for %r", name, channel)
+                self._counts["device_errors"] += 1
             return False
         return True
 
-    def signalled(self, flags: Iterable[int]) -> None:
+    def signalled(self, flags: list[int]) -> None:
         """The guest set these event flags on our page: call the devices."""
-        for flag in flags:
-            with self.monitor:
-                channel = self._by_flag.get(flag)
-                if channel is None:
-                    # Set before a close and taken after it, or our own wake.
-                    self._counts["unrouted"] += 1
-                    continue
-                self._counts["guest_signals"] += 1
-                self._call(channel.offer.device.on_signal, channel)
+        self.feed.heard(flags)
+        self.feed.serve(flags)
 
     def wake_waiter(self) -> None:
-        """Make a running `waiter.wait` return. Only a flag does that: one that no open channel has."""
-        flag = next((flag for flag in range(layout.MAX_RELID, 0, -1) if flag not in self._by_flag), 1)
-        self._own_flags.set(flag)
-        self._bell.ring()
+        """Make a running `feed.waiter.wait` return."""
+        self.feed.wake()
 
     def signal_many(self, channels: Sequence[Channel]) -> int:
         """Signal each live channel in one native call; after `leave` there are none."""
@@ -361,12 +374,12 @@ class Core:
         """Close every channel, say Detached when there is somebody to hear it, and let go of everything."""
         with self.monitor:
             for offer in list(self.offers.values()):
-                self._end_channel(offer)
+                self._end_channel(offer, "the host has left")
             self._left = self.statistics()
         if self.ended is None:
             self._say(link.encode(link.Detached(self.attached.welcome.link)))
             self.end(LinkClosed("the host has left"))
         self.offers.clear()
         self._inbox.clear()
-        del self.sender, self.waiter, self._own_flags, self._bell
+        del self.sender, self.feed
         self.attached.close()

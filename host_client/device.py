@@ -8,13 +8,25 @@ logged; only in `on_open` does it change the outcome: the open fails.
 from uuid import UUID
 
 from host_client.channel import Channel
+from vmbusd.abi.delivery import BUDGET_PACKETS, BUDGET_SECONDS, Mode
 
 
 class Device:
-    """Base of every device. One instance may be offered several times; the channel says which one it is."""
+    """Base of every device. One instance may be offered several times; the channel says which one it is.
+
+    A device that has a method `on_packets(channel, packets)` gets a list of `packets.Packet` whenever the
+    guest has sent some, instead of `on_signal`; they are given back to the guest when it returns. If it has
+    `on_completion(channel, packet)` too, answers to `send(..., request=True)` go there.
+    """
 
     interface: UUID
     """The interface (class) GUID that guests' drivers match."""
+
+    mode: Mode = Mode.BATCHED
+    """How `on_packets` is called; `Mode.ISR` leaves everything to `on_signal`."""
+    budget_packets: int = BUDGET_PACKETS
+    budget_seconds: float = BUDGET_SECONDS
+    """What a channel may use up at a time; then the others have their turn."""
 
     def on_open(self, channel: Channel) -> None:
         """The guest opened `channel`; signalling it works already. Raise to refuse."""

@@ -174,12 +174,18 @@ class Host(HostView):
                 log.warning("%s: %s; open channels go on without it", self.partition, core.ended)
             elif core.ended is not None and not orphaned:
                 raise core.ended
+            due = core.feed.look()
             if not busy or orphaned:
-                poll.poll(WAIT_SLICE * 1000)
+                poll.poll(due * 1000)
 
     def _wait_for_signals(self) -> None:
-        while not self._stopping.is_set():
-            self._core.signalled(self._core.waiter.wait(WAIT_SLICE))
+        core = self._core
+        core.feed.taker = threading.get_ident()
+        try:
+            while not self._stopping.is_set():
+                core.signalled(core.feed.waiter.wait(WAIT_SLICE))
+        finally:
+            core.feed.taker = None
 
     def _drain_wake(self) -> None:
         try:

@@ -37,7 +37,8 @@ class HostView:
         """Counters since the start of the link, also after its end.
 
         offers and open are what there is now; opens, open_failures, closes, retargets count requests;
-        guest_signals and unrouted what the guest signalled; device_errors callbacks that raised; signals,
+        guest_signals and unrouted what the guest signalled; device_errors callbacks that raised; dead_rings
+        opens that the guest ended by breaking a ring; unstuck guests that had missed a wake-up; signals,
         transitions, posts and moved are the sender's.
         """
         return self._core.statistics()

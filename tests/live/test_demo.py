@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ZEROS = ("lost", "hung", "overlaps", "stale", "rescued")
+ZEROS = ("lost", "hung", "overlaps", "stale", "rescued", "corrupt", "disordered")
 
 
 def run_demo(*arguments: str, root: Path = ROOT, timeout: float = 90) -> tuple[int, dict[str, Any], str]:
@@ -46,6 +46,27 @@ def test_nothing_is_lost_while_channels_are_retargeted() -> None:
     assert result["off_target"] > 0
     assert result["per_mode"]["credit"]["channels"] + result["per_mode"]["burst"]["channels"] == 200
     assert result["latency_us"]["p50"] <= result["latency_us"]["p99"] <= result["latency_us"]["p999"]
+
+
+@pytest.mark.live
+def test_packets_stay_whole_and_in_order_in_the_storm() -> None:
+    """Hosts and workers exchange packets while channels move: none is lost, changed, overtaken (case 146)."""
+    status, result, errors = run_demo("--packets", "--seconds", "3", "--vps", "4", "--channels", "32")
+
+    assert {key: result[key] for key in ZEROS} == dict.fromkeys(ZEROS, 0), errors
+    assert status == 0
+    assert result["packets"] > 1000
+    assert result["channels"] == 48
+    assert result["retargets"] > 0
+
+
+@pytest.mark.live
+def test_too_many_channels_for_packets_are_refused() -> None:
+    """The channels with packets need relids too."""
+    status, _, errors = run_demo("--packets", "--channels", "2047")
+
+    assert status == 2
+    assert "--channels is at most 2031" in errors
 
 
 @pytest.mark.live

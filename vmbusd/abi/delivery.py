@@ -17,7 +17,7 @@ from vmbusd.abi.packets import Packet, PacketType
 from vmbusd.abi.rings import BATCH_BYTES, BATCH_PACKETS, Rings, packet_of
 
 BUDGET_PACKETS: Final = 4096
-"""Packets of one pass: about a millisecond of Python callbacks."""
+"""Packets of one pass, for callbacks that are so quick that time alone would bound it badly."""
 BUDGET_SECONDS: Final = 0.002
 """Time of one pass, looked at after each batch; what Linux storvsc allows itself."""
 

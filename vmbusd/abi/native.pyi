@@ -129,11 +129,14 @@ class Blocks:
     def claim(self, flag: int) -> int: ...
     def is_free(self, flag: int) -> bool:
         """Step 3 of close: RUN is not in the claim (seq_cst load)."""
+    def is_locked(self, flag: int) -> bool:
+        """Whether some process of the guest is writing the outgoing ring (seq_cst load)."""
     def clear(self, flag: int) -> None:
         """Zero what a completed close leaves behind; claim and ring location stay."""
     def ring(self, flag: int) -> tuple[int, int, int, int]:
         """(first page number, pages, downstream page, GPADL handle)."""
-    def set_ring(self, flag: int, pfn: int, pages: int, downstream: int, gpadl: int) -> None: ...
+    def set_ring(self, flag: int, pfn: int, pages: int, downstream: int, gpadl: int) -> None:
+        """Of a fresh ring: our indices in it are 0."""
     def interrupts(self, flag: int) -> int: ...
     def state(self, flag: int) -> memoryview:
         """The 256 bytes of driver state."""
@@ -227,6 +230,16 @@ class Worker:
         Waits without the GIL, in slices of at most 1 s. Raises ObjectDead when a guard died, and what a
         callback or signal handler raised that is no Exception (KeyboardInterrupt, SystemExit).
         """
+    def nap(self, flag: int, seconds: float) -> bool:
+        """In a callback of `flag` only: wait for its next signal without the GIL, at most `seconds`.
+
+        True when it came; then it is taken off the page, and `again` must follow before the callback ends.
+        Flag 0: wait for any doorbell. Flags of other channels stay where they are. Raises UsageError.
+        """
+    def again(self, flag: int) -> None:
+        """In a callback only: have `flag` served once more before this worker sleeps."""
+    leaving: bool
+    """Whether `stop` was called since `run` began."""
     def stop(self) -> None:
         """Ask `run` to return; callable from any thread and from callbacks."""
     def statistics(self) -> dict[str, int]: ...

@@ -89,6 +89,10 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t ring_pages
         uint32_t ring_downstream
         uint32_t ring_gpadl
+        uint32_t ring_lock
+        uint32_t ring_writer
+        uint32_t ring_write
+        uint32_t ring_read
         uint64_t interrupts
         uint64_t off_target
         uint8_t driver_state[256]
@@ -141,6 +145,7 @@ cdef extern from "vmbus_core.h" nogil:
     uint64_t vmb_signal_many(vmb_sender *, const uint16_t *, const uint16_t *, unsigned)
     int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
     int vmb_sleep_begin(uint64_t *, uint64_t *, uint64_t *)
+    int vmb_nap_begin(uint64_t *, uint64_t *, uint64_t *, uint64_t)
     void vmb_sleep_end(uint64_t *, uint64_t *)
     enum:
         VMB_SPIN_TURNS
@@ -231,4 +236,5 @@ cdef extern from "Python.h":
     void PyErr_NormalizeException(PyObject **, PyObject **, PyObject **)
     void PyErr_SetObject(object, object)
     void PyErr_WriteUnraisable(object)
+    unsigned long PyThread_get_thread_ident()
     void Py_XDECREF(PyObject *)

@@ -1,28 +1,10 @@
 # SPDX-License-Identifier: MIT
 # One open channel's packets from one side: the common case of every verb without a Python layer in between.
 
-cdef extern from "vmbus_requests.h" nogil:
-    enum:
-        VMB_REQUESTS
-        VMB_LOCK_CONTROL
-    uint64_t VMB_REQUEST_USED
-
-    struct vmb_requests:
-        uint64_t slot[256]
-        uint64_t head
-
-    uint64_t vmb_request_begin(vmb_requests *r, uint64_t word)
-    int vmb_request_end(vmb_requests *r, uint64_t id, uint64_t *word)
-    int vmb_ring_lock(uint32_t *lock, uint32_t owner)
-    void vmb_ring_unlock(uint32_t *lock)
-
 cdef extern from "vmbus_ring_packets.h" nogil:
     enum:
         VMB_PACKET_IN_BAND
         VMB_PACKET_COMPLETION
-
-cdef Py_ssize_t _REQUESTS_OFFSET = 512
-cdef Py_ssize_t _LOCK_OFFSET = 2568
 
 # What a channel's send waits for room unless told otherwise: a peer that reads nothing for so long is stuck.
 cdef object SEND_TIMEOUT = 10.0
@@ -35,56 +17,12 @@ cdef Py_ssize_t SEND_BATCH = 1024
 cdef int LOCK_LOOKS = 2000
 
 
-cdef class Requests:
-    """Transaction ids of outstanding requests: in the block of an event flag, or in memory of its own."""
-
-    cdef _View view
-    cdef vmb_requests own
-    cdef vmb_requests *table
-    cdef readonly uint64_t unknown
-
-    def __cinit__(self, blocks=None, flag=0):
-        if blocks is None:
-            self.table = &self.own
-            return
-        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
-        self.view = _view(blocks, f * VMB_PAGE + _REQUESTS_OFFSET, sizeof(vmb_requests), 8, True, "guest block")
-        self.table = <vmb_requests *>self.view.at
-
-    def begin(self, word=0):
-        """An id from 1 on for a request with a word of the sender's below 2^63; None when all are outstanding."""
-        cdef uint64_t id = vmb_request_begin(self.table, _number(word, <uint64_t>INT64_MAX, "word of a request"))
-        return id if id else None
-
-    def end(self, id):
-        """The word of the request that is over; None, and counted, for an id that is not outstanding."""
-        cdef uint64_t word = 0
-        if vmb_request_end(self.table, id, &word):
-            return word
-        self.unknown += 1
-        return None
-
-    def word(self, id):
-        """The word of an outstanding request, which stays one; None for another id."""
-        cdef uint64_t n = _number(id, UINT64_MAX, "transaction id") - 1
-        cdef uint64_t seen = vmb_py_load(&self.table.slot[n]) if n < VMB_REQUESTS else 0
-        return seen & ~VMB_REQUEST_USED if seen else None
-
-    @property
-    def outstanding(self):
-        """Requests without completion."""
-        cdef int n = 0
-        cdef int i
-        for i in range(VMB_REQUESTS):
-            n += vmb_py_load(&self.table.slot[i]) != 0
-        return n
-
-
 cdef class Port:
     """The packets of one open channel, from one side. Threads may share it.
 
-    `slow` finishes what a verb cannot: waiting, errors, options. With `blocks` other processes write the same ring: a
-    lock in the channel's block keeps them apart, and whoever takes it goes on where the last one ended.
+    `slow` finishes what a verb cannot: waiting, errors, options. With `blocks` other processes of the guest use the
+    same rings: a lock in the channel's block keeps writers apart, the claim readers, and whoever comes next goes on
+    where the last one ended, by indices that only the guest can write.
     """
 
     cdef readonly RingWriter writer
@@ -93,15 +31,20 @@ cdef class Port:
     cdef Route route
     cdef HostSender host
     cdef uint32_t flag
-    cdef _View block
+    cdef _View block, table
+    cdef vmb_block *at
     cdef uint32_t *lock
+    cdef uint64_t *slot
+    cdef uint32_t generation
     cdef uint32_t owner
+    cdef bint holding
     cdef object slow
     cdef readonly bint closed
     cdef readonly uint64_t signalled
 
     def __cinit__(self, RingWriter writer not None, RingReader reader not None, slow, *, Route route=None,
-                  HostSender host=None, flag=0, Requests requests=None, blocks=None, owner=None):
+                  HostSender host=None, flag=0, Requests requests=None, blocks=None, owner=None, table=None,
+                  generation=0):
         if (route is None) == (host is None):
             raise UsageError("a port signals by a route or by a host's page")
         self.writer = writer
@@ -112,13 +55,35 @@ cdef class Port:
         self.flag = _index(flag, VMB_FLAGS, "event flag")
         self.slow = slow
         if blocks is not None:
-            self.block = _view(blocks, self.flag * VMB_PAGE + _LOCK_OFFSET, 4, 4, True, "guest block")
-            self.lock = <uint32_t *>self.block.at
+            if table is not None:
+                self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
+                self.slot = &(<vmb_table *>self.table.at).slot[self.flag]
+                self.generation = _generation(generation)
+            self.block = _view(blocks, self.flag * VMB_PAGE, sizeof(vmb_block), 64, True, "guest block")
+            self.at = <vmb_block *>self.block.at
+            self.lock = &self.at.ring_lock
+            writer.kept = reader.kept = self.block
+            writer.writer.kept = &self.at.ring_write
+            reader.reader.kept = &self.at.ring_read
             self.owner = VMB_LOCK_CONTROL if owner is None else _index(owner, VMB_MAX_VPS, "VP") + 1
 
     def close(self):
-        """From now on every verb is left to `slow`, and nobody is signalled."""
+        """From now on every verb is left to `slow`, nobody is signalled, and the guest's blocks are let go of."""
         self.closed = True
+        if self.requests is not None:
+            self.requests._leave()
+            self.requests = None
+        if self.holding:  # exporting a payload ran code that closed the channel
+            vmb_ring_unlock(self.lock)
+            self.holding = False
+        self.lock = NULL
+        self.slot = NULL
+        self.at = NULL
+        self.writer.writer.kept = self.reader.reader.kept = NULL
+        self.writer.kept = self.reader.kept = self.block = self.table = None
+        # What signals holds mappings, and `slow` us: a closed channel must not keep its process attached.
+        self.host = None
+        self.route = None
 
     def signal(self):
         """Signal the other side, whatever the rings look like. True for 0 -> 1."""
@@ -131,6 +96,8 @@ cdef class Port:
             if not self.route.live or self.route.sender is None:
                 return 0
             return vmb_signal(&self.route.sender.sender, self.route.relid, self.route.flag) != 0
+        if self.host is None:
+            return 0
         first = vmb_signal_host(
             <vmb_host_page *>self.host.view.at, &self.host.doorbell.bell, &self.host.rung, self.flag
         )
@@ -154,14 +121,29 @@ cdef class Port:
             looks += 1
             if looks > LOCK_LOOKS:
                 return 0
-        if vmb_py_load32(&self.writer.view.page.write_index) != self.writer.writer.published:
-            if vmb_writer_resync(&self.writer.writer):
-                vmb_ring_unlock(self.lock)
-                _ring_failed(VMB_RING_DEAD, &self.writer.writer.ring, self.writer.view)
+        if self.slot != NULL and not vmb_ring_goes_on(self.slot, self.generation):
+            vmb_ring_unlock(self.lock)
+            self.slow.close(f"{self.slow.name} was closed or rescinded")
+            return 0
+        if self.at.ring_writer != self.owner or self.at.ring_write != self.writer.writer.published:
+            self._take_over()
+        self.holding = True
         return 1
+
+    cdef int _take_over(self) except -1:
+        """Another process wrote last: go on from there. It may have died before it said so to the host."""
+        cdef bint unsaid = vmb_py_load32(&self.writer.view.page.write_index) != self.at.ring_write
+        if vmb_writer_resync(&self.writer.writer):
+            vmb_ring_unlock(self.lock)
+            _ring_failed(VMB_RING_DEAD, &self.writer.writer.ring, self.writer.view)
+        self.at.ring_writer = self.owner
+        if unsaid:
+            self._signal()
+        return 0
 
     cdef inline void _end(self) noexcept:
         if self.lock != NULL:
+            self.holding = False
             vmb_ring_unlock(self.lock)
 
     # -- out -----------------------------------------------------------------------------------------------
@@ -337,6 +319,19 @@ cdef class Port:
         n = self.reader._get_many_into(buffer, spans, True)
         self._due()
         return n
+
+    def resume(self):
+        """Go on reading where the last process of this side ended; whoever calls it has the channel's claim."""
+        cdef int signal = 0
+        self._raise_if_closed()
+        if self.at == NULL:
+            return
+        self.reader._check()
+        if vmb_reader_resume(&self.reader.reader, &signal):
+            _ring_failed(VMB_RING_DEAD, &self.reader.reader.ring, self.reader.view)
+        if signal:
+            self.reader.due = True
+        self._due()
 
     def get_many(self, limit, max_bytes):
         """A RingBatch that is given back by `commit`; None: nothing is there."""

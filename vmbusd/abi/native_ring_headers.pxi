@@ -71,6 +71,7 @@ cdef extern from "vmbus_ring_writer.h" nogil:
         vmb_ring ring
         uint32_t write
         uint32_t published
+        uint32_t *kept
         uint64_t packets
         uint64_t bytes
         uint64_t signals
@@ -94,6 +95,7 @@ cdef extern from "vmbus_ring_reader.h" nogil:
         vmb_ring ring
         uint32_t read
         uint32_t committed
+        uint32_t *kept
         uint32_t need
         uint64_t packets
         uint64_t bytes
@@ -110,6 +112,7 @@ cdef extern from "vmbus_ring_reader.h" nogil:
     int vmb_reader_get(vmb_ring_reader *, void *, size_t, vmb_packet *)
     int vmb_reader_take(vmb_ring_reader *, uint8_t *, size_t, vmb_span *, uint32_t, uint32_t *)
     int vmb_reader_view(vmb_ring_reader *, uint32_t, vmb_span *, uint32_t, uint32_t *, uint32_t *)
+    int vmb_reader_resume(vmb_ring_reader *, int *)
     int vmb_reader_commit(vmb_ring_reader *)
     void vmb_reader_revert(vmb_ring_reader *)
     void vmb_reader_mask(vmb_ring_reader *)

@@ -7,6 +7,7 @@ cdef class RingReader:
 
     cdef RingView view
     cdef vmb_ring_reader reader
+    cdef _View kept
     cdef bint lease
     cdef int64_t got
     cdef public bint due

@@ -37,6 +37,7 @@ cdef class RingWriter:
 
     cdef RingView view
     cdef vmb_ring_writer writer
+    cdef _View kept
 
     def __cinit__(self, RingView view not None, bint announce=False):
         view._check()

@@ -212,9 +212,12 @@ class Port:
         requests: Requests | None = None,
         blocks: Buffer | None = None,
         owner: int | None = None,
+        table: Buffer | None = None,
+        generation: int = 0,
     ) -> None:
         """Exactly one of `route` (a host's) and `host` (a guest's) says where signals go; `flag` is the event
-        flag; `owner` the VP that this process plays, None for the control process.
+        flag; `owner` the VP that this process plays, None for the control process. With `table` nothing is
+        written once its slot says that this generation is over: `slow.close(reason)` is called then.
         """
     writer: RingWriter
     reader: RingReader
@@ -278,6 +281,8 @@ class Port:
         """The peer says that it signals room."""
     def get_many_into(self, buffer: Buffer, spans: Buffer) -> int:
         """As RingReader.get_many_into, and signals."""
+    def resume(self) -> None:
+        """With `blocks`: go on reading where the last process of this side ended. Needs the claim."""
     def commit(self) -> None:
         """Give back what was read without commit; signal the writer if it waits for that room."""
     def rest(self) -> bool:

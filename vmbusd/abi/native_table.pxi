@@ -207,6 +207,10 @@ cdef class Blocks:
         """Step 3 of close: RUN is not in the claim."""
         return vmb_close_done(self.blocks, _index(flag, VMB_FLAGS, "event flag")) != 0
 
+    def is_locked(self, flag):
+        """Whether some process of the guest is writing the channel's outgoing ring."""
+        return vmb_py_load32(&self._at(flag).ring_lock) != 0
+
     def clear(self, flag):
         """Zero what a completed close leaves behind; claim and ring location stay."""
         vmb_block_clear(self._at(flag))
@@ -226,6 +230,7 @@ cdef class Blocks:
         b.ring_pages = count
         b.ring_downstream = second
         b.ring_gpadl = handle
+        b.ring_writer = b.ring_write = b.ring_read = 0
 
     def interrupts(self, flag):
         """Callbacks of the channel since its block was cleared."""

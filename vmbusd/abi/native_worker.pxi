@@ -91,6 +91,7 @@ cdef class Worker:
     cdef tuple guards
     cdef object raised
     cdef bint relook, running
+    cdef unsigned long thread
     cdef volatile bint stopping
     cdef int64_t spin_ns
     cdef uint32_t spin_skip, spin_backoff
@@ -173,6 +174,7 @@ cdef class Worker:
             raise UsageError(f"VP {self.worker.vp}: this worker runs already; callbacks and other threads"
                              " must not dispatch it")
         self.running = True
+        self.thread = PyThread_get_thread_ident()
         return 0
 
     cdef unsigned drain(self) except? 0xffffffff:
@@ -289,6 +291,39 @@ cdef class Worker:
         for i in range(VMB_WORDS):
             n += _popcount(vmb_py_load(&self.worker.flags[i]))
         return n
+
+    cdef uint64_t *word_of(self, flag) except NULL:
+        """Where this flag stands on our page, for the thread that runs a callback."""
+        cdef uint32_t f = _index(flag, VMB_FLAGS, "event flag")
+        if not self.running or self.thread != PyThread_get_thread_ident():
+            raise UsageError(f"VP {self.worker.vp}: only a callback of this worker may do that")
+        return &self.worker.flags[f // 64]
+
+    def nap(self, flag, double seconds):
+        """In a callback: wait for a signal of its channel, at most `seconds`. True: it came and was taken.
+
+        `taken` has the flag already, since its callback runs: a death here puts it back.
+        """
+        cdef uint64_t *word = self.word_of(flag)
+        cdef uint64_t bit = VMB_BIT(flag) if flag else 0
+        cdef uint64_t *idle = &self.worker.work.idle
+        cdef int64_t until = vmb_now_ns() + <int64_t>(min(max(seconds, 0.0), 1.0) * 1e9)
+        try:
+            if vmb_nap_begin(idle, &self.worker.sleep, word, bit) and not self.stopping:
+                _await(&self.doorbell.bell, until)
+        finally:
+            vmb_sleep_end(idle, &self.worker.sleep)
+        return vmb_py_and(word, ~bit) & bit != 0
+
+    def again(self, flag):
+        """In a callback: have `flag` served once more before this worker sleeps."""
+        cdef uint64_t *word = self.word_of(flag)
+        vmb_py_or(word, VMB_BIT(flag))
+
+    @property
+    def leaving(self):
+        """Whether `stop` was called since `run` began."""
+        return self.stopping != 0
 
     def stop(self):
         """Ask `run` to return once a drain found nothing, or soon; callable from any thread and from callbacks."""

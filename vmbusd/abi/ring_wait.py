@@ -16,6 +16,7 @@ Source: docs/rings.md section 3 for w2.
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from vmbusd.abi.errors import ChannelGone, UsageError
@@ -41,17 +42,23 @@ class Waiting:
     """Who waits for the peer of one channel. Safe to use from any thread.
 
     Attributes: `name`; `signals`, how often the peer was heard; `reason`, why the channel is over, None while
-    it is not; `changed`, the condition on which threads sleep.
+    it is not; `changed`, the condition on which threads sleep, held for nothing else.
     """
 
     def __init__(
-        self, name: str, changed: threading.Condition, pump: Callable[[float], bool] = no_pump
+        self,
+        name: str,
+        changed: threading.Condition,
+        pump: Callable[[float], bool] = no_pump,
+        outside: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        """`pump`: see `Rings`; `outside`: the context in which a thread sleeps, without its locks."""
         self.name = name
         self.changed = changed
         self.signals = 0
         self.reason: str | None = None
         self.pump = pump
+        self.outside = outside
         self._wakers: list[Callable[[], object]] = []
 
     def signalled(self) -> None:
@@ -94,7 +101,7 @@ class Waiting:
             if left <= 0:
                 return False
             if not self.pump(left):
-                with self.changed:
+                with self.outside(), self.changed:
                     self.changed.wait_for(lambda: self.signals != seen, left)
             if longest < SLICE:
                 break

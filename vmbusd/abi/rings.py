@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from vmbusd.abi.errors import ResourceError, RingFull, TimedOut, UsageError
@@ -76,18 +76,19 @@ class Rings(Waiting):
         announce: bool = False,
         shared: bool = False,
         pump: Callable[[float], bool] = no_pump,
+        outside: Callable[[], AbstractContextManager[object]] = nullcontext,
         first_word: int = 1,
         **port: Any,
     ) -> None:
         """`announce`: as of RingWriter (a host's open); `shared`: other processes write the ring too.
 
-        `changed` is notified by `signalled`; nobody may hold it and wait for this channel otherwise.
+        `changed`, `outside`: as of `Waiting`.
         `pump(seconds)`: False when the calling thread takes no flags, else True after it took some, or after
         about that time. `first_word`: words of requests count from here, apart from those of other processes.
         `port`: the keyword arguments of `native.Port` that say how to signal. Raises RingDead for indices
         that are none.
         """
-        super().__init__(name, changed, pump)
+        super().__init__(name, changed, pump, outside)
         self.writer = RingWriter(outgoing, announce=announce)
         self.reader = RingReader(incoming)
         self.requests = requests
@@ -110,7 +111,11 @@ class Rings(Waiting):
         if self.reason is not None:
             return
         self.reason = reason
+        self.dropped += self.requests.unknown
         self.port.close()
+        # These may be what holds the mappings of a whole link.
+        self.pump, self.outside = no_pump, nullcontext
+        self.requests = Requests()
         self._held.clear()
         self.signalled()
         self._answers.fail(reason)
@@ -145,7 +150,7 @@ class Rings(Waiting):
         return {
             **{f"sent_{key}": value for key, value in self.writer.statistics().items()},
             **{f"received_{key}": value for key, value in self.reader.statistics().items()},
-            "outstanding": 0 if self.reason is not None else self.requests.outstanding,
+            "outstanding": self.requests.outstanding,
             "unknown": self.requests.unknown + self.dropped,
             "late": self._answers.late,
             "heard": self.signals,
@@ -295,12 +300,11 @@ class Rings(Waiting):
                 " take request_future or on_completion"
             )
         future.add_done_callback(self._answered)
-        with self.changed:
+        with self.outside(), self.changed:
             while not future.done():
                 left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
                 if left <= 0:
                     raise self.unanswered(future)
-                # Also lets go of what a callback in another thread than the taker's holds.
                 self.changed.wait_for(future.done, left)
         return future.result()
 
@@ -370,13 +374,14 @@ class Rings(Waiting):
         self._held.popleft()
         return size
 
-    def receive_views(self, limit: int) -> RingLease | None:
+    def receive_views(self, limit: int, timeout: float | None) -> RingLease | None:
         """Packets where they lie in the ring: as documented at `Verbs.receive_views`."""
         self._mine()
-        lease = self.port.lease_many(limit, BATCH_BYTES)
-        if lease is None and not self.port.rest():
+        deadline = deadline_of(timeout)
+        while True:
             lease = self.port.lease_many(limit, BATCH_BYTES)
-        return lease
+            if lease is not None or not self.await_packet(deadline):
+                return lease
 
 
 def packet_of(raw: tuple[int, int, int, bytes, bytes]) -> Packet:

@@ -114,13 +114,13 @@ class Verbs(ABC):
         """
         return self.rings().receive_into(buffer, timeout=timeout)
 
-    def receive_views(self, limit: int = BATCH_PACKETS) -> RingLease | None:
-        """The packets that are there, where they lie in the ring; None if there are none.
+    def receive_views(self, limit: int = BATCH_PACKETS, timeout: float | None = 0) -> RingLease | None:
+        """The packets that are there, where they lie in the ring; None if none came in time.
 
         A context manager and a buffer with `spans`; nothing else is read until its release. Only for peers
         that are trusted: they can change what is being read. Completions are among the packets.
         """
-        return self.rings().receive_views(limit)
+        return self.rings().receive_views(limit, timeout)
 
     # -- the rest ------------------------------------------------------------------------------------------
 

@@ -122,15 +122,18 @@ struct vmb_block {
     uint32_t ring_pages;
     uint32_t ring_downstream;
     uint32_t ring_gpadl;
-    uint32_t reserved2[12];
+    uint32_t ring_lock;   /* who writes the outgoing ring: 0, VP + 1, or VMB_LOCK_CONTROL */
+    uint32_t ring_writer; /* who wrote it last, the same numbers */
+    uint32_t ring_write;  /* our own indices of both rings: the pages the host can write are never asked for them */
+    uint32_t ring_read;
+    uint32_t reserved2[8];
     uint64_t interrupts; /* from here on cleared by the daemon once a close has completed */
     uint64_t off_target;
     uint64_t reserved3[14];
     uint8_t driver_state[256];
     uint64_t requests[VMB_REQUESTS];
     uint64_t request_head; /* where the search for a free request begins */
-    uint32_t ring_lock;    /* who writes the outgoing ring: 0, VP + 1, or VMB_LOCK_CONTROL */
-    uint8_t reserved4[1524];
+    uint8_t reserved4[1528];
 };
 #define VMB_BLOCK_CLEARED_FROM 128u
 #define VMB_LOCK_CONTROL 0xffffu /* the guest's control process, which plays no VP */

@@ -202,6 +202,15 @@ static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
     return VMB_MUTANT(no_second_look) || !vmb_any_pending(flags);
 }
 
+/* The same for a callback that waits for a signal of its own channel: only `bit` of `*word` keeps it awake. What is
+ * pending for others stays on the page, where the drain that runs us finds it before the worker sleeps. */
+static inline int vmb_nap_begin(uint64_t *idle, uint64_t *e, uint64_t *word, uint64_t bit)
+{
+    *e += 1;
+    VMB_STORE("nap.announce", idle, *e, VMB_SEQ_CST);
+    return !(VMB_LOAD("nap.look", word, VMB_SEQ_CST) & bit);
+}
+
 /* First act after a post was taken or the look above found a bit. Late only means one post too many. */
 static inline void vmb_sleep_end(uint64_t *idle, uint64_t *e)
 {

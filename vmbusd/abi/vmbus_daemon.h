@@ -64,6 +64,7 @@ static inline void vmb_block_clear(struct vmb_block *block)
 
 /* Only when the process that played VP `vp` is known to be dead. Claims first: put back first, a bit would be
  * taken by a live worker, which finds RUN of the dead, leaves AGAIN, and the freeing would wipe it.
+ * Its locks of outgoing rings go with its claims: a write that was not published leaves no trace.
  * Returns the number of claims freed; *redelivered counts the bits put back. */
 static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, struct vmb_vpwork *work,
                                    struct vmb_block *blocks, const struct vmb_table *table,
@@ -74,6 +75,9 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
     for (uint32_t r = 0; r < VMB_FLAGS; r++) {
         if (table && !table->record[r].flag_used)
             continue; /* never filled: nobody could claim it, and looking would allocate its page */
+        uint32_t holder = vp + 1;
+        if (VMB_LOAD("recover.lock", &blocks[r].ring_lock, VMB_SEQ_CST) == holder)
+            (void)VMB_CAS("recover.unlock", &blocks[r].ring_lock, &holder, 0u);
         uint32_t c = VMB_LOAD("recover.claim", &blocks[r].claim, VMB_SEQ_CST);
         if (!(c & VMB_CLAIM_RUN) || VMB_CLAIM_VP(c) != vp)
             continue;

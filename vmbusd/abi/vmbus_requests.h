@@ -54,12 +54,25 @@ static inline int vmb_request_end(struct vmb_requests *r, uint64_t id, uint64_t 
 
 /* ---- the lock of a ring that several processes write ------------------------------------------------------ */
 
-/* A writer makes nothing visible before it stores write_index, so a holder that dies leaves nothing half done: whoever
- * knows that it is dead takes the lock away. 1 when taken. */
+/* A writer makes nothing visible before it publishes, so a holder that dies leaves nothing half done: whoever knows
+ * that it is dead takes the lock away. 1 when taken. */
 static inline int vmb_ring_lock(uint32_t *lock, uint32_t owner)
 {
     uint32_t nobody = 0;
     return VMB_LOAD("lock.look", lock, VMB_RELAXED) == 0 && VMB_CAS("lock.take", lock, &nobody, owner);
+}
+
+/* After the lock was taken: 1 while the slot says that this open of the channel goes on. Whoever closes looks at the
+ * lock after the slot, both seq_cst: either we see the close, or it sees the lock and leaves the ring to us.
+ *
+ *     writer                               closer
+ *     lock.take   lock = owner             close.store   slot, open bit cleared
+ *     lock.slot   slot open?               lock free?    then the ring's memory is used for something else
+ */
+static inline int vmb_ring_goes_on(uint64_t *slot, uint32_t generation)
+{
+    const uint64_t s = VMB_LOAD("lock.slot", slot, VMB_SEQ_CST);
+    return (s & VMB_SLOT_OPEN) && VMB_SLOT_GENERATION(s) == generation;
 }
 
 static inline void vmb_ring_unlock(uint32_t *lock) { VMB_STORE("lock.leave", lock, 0u, VMB_RELEASE); }

@@ -20,8 +20,8 @@
 #include "vmbus_ring.h"
 
 /* Runs of pages that follow each other. Each costs two of the 65530 mappings that Linux gives a process
- * (vm.max_map_count): at this bound 255 channels with two rings each still fit. A guest that asks its own kernel for the
- * memory of a ring gets one run, or a few. */
+ * (vm.max_map_count): at this bound 255 channels with two rings each still fit. A guest that asks its own kernel
+ * for the memory of a ring gets one run, or a few. */
 #define VMB_RING_EXTENTS 64u
 
 struct vmb_ring_mapping {
@@ -62,9 +62,9 @@ static inline void vmb_ring_unmap(struct vmb_ring_mapping *m)
     m->base = NULL;
 }
 
-/* Map a ring of `pages` pages, header first, from a file of guest memory. 0, or an errno: EINVAL for less than two
- * pages, more than a ring can have, or a machine with other pages; ERANGE for a page outside the file; E2BIG for too
- * many runs; and what mmap says. Nothing stays mapped after an error. */
+/* Map a ring of `pages` pages, header first, from a file of guest memory. 0, or an errno: EINVAL for less than
+ * two pages, more than a ring can have, or a machine with other pages; ERANGE for a page outside the file; E2BIG
+ * for too many runs; and what mmap says. Nothing stays mapped after an error. */
 static inline int vmb_ring_map(struct vmb_ring_mapping *m, int fd, const uint64_t *pfns, uint32_t pages)
 {
     struct stat file;

@@ -16,6 +16,7 @@ struct vmb_ring_reader {
     uint32_t read;       /* where the next packet begins */
     uint32_t committed;  /* what the writer knows of */
     uint32_t write_seen; /* the last write_index judged: there may be more packets, never fewer */
+    uint32_t *kept;      /* NULL, or `committed` where other processes of this side go on from, as the writer's */
     uint32_t need;       /* after SMALL: bytes that the caller's buffer must have */
     uint64_t packets, bytes, signals; /* committed; bytes with descriptors and trailers */
     uint64_t taken;                   /* packets read and not committed yet */
@@ -259,6 +260,8 @@ static inline int vmb_reader_commit(struct vmb_ring_reader *r)
 
     if (!freed)
         return 0;
+    if (r->kept) /* first: where the next process goes on must not lie in what the writer may overwrite */
+        VMB_STORE("commit.keep", r->kept, r->read, VMB_RELEASE);
     VMB_STORE("commit.read", &page->read_index, r->read,
               VMB_MUTANT(ring_commit_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);
     r->committed = r->read;
@@ -280,6 +283,26 @@ static inline int vmb_reader_commit(struct vmb_ring_reader *r)
         return 0;
     r->signals++;
     return 1;
+}
+
+/* Go on where the last process of this side ended: once, by whoever alone may read now. 0, or VMB_RING_DEAD.
+ *
+ * One that died between the two stores of its last commit has not said so to the writer: that is made up for, and
+ * *signal is its decision. What was seen of write_index may be a whole turn old, so the next read looks. */
+static inline int vmb_reader_resume(struct vmb_ring_reader *r, int *signal)
+{
+    const uint32_t kept = VMB_LOAD("resume.kept", r->kept, VMB_ACQUIRE);
+    const uint32_t stands = VMB_LOAD("resume.read", &r->ring.page->read_index, VMB_ACQUIRE);
+
+    *signal = 0;
+    if (r->ring.fault.field || !vmb_ring_judge(&r->ring, VMB_FIELD_READ_INDEX, kept) ||
+        !vmb_ring_judge(&r->ring, VMB_FIELD_READ_INDEX, stands))
+        return VMB_RING_DEAD;
+    r->read = r->write_seen = kept;
+    r->committed = stands;
+    r->taken = 0;
+    *signal = vmb_reader_commit(r);
+    return VMB_RING_OK;
 }
 
 /* Read again what was not committed. */

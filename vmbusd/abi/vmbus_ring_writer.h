@@ -16,6 +16,7 @@ struct vmb_ring_writer {
     uint32_t published; /* what the reader knows of */
     uint32_t read_seen; /* the last read_index judged: there may be more room, never less */
     uint32_t asked;     /* what stands in pending_send_sz */
+    uint32_t *kept;     /* NULL, or `published` where other processes of this side go on and the peer cannot write */
     uint64_t packets, bytes, signals; /* published; bytes with descriptors and trailers */
     uint64_t full;                    /* times there was no room */
     uint64_t staged;                  /* packets not published yet */
@@ -25,12 +26,15 @@ struct vmb_ring_writer {
 static inline int vmb_writer_resync(struct vmb_ring_writer *w)
 {
     struct vmb_ring *ring = &w->ring;
-    const uint32_t write = VMB_LOAD("resync.write", &ring->page->write_index, VMB_ACQUIRE);
+    const uint32_t stands = VMB_LOAD("resync.write", &ring->page->write_index, VMB_ACQUIRE);
     const uint32_t read = VMB_LOAD("resync.read", &ring->page->read_index, VMB_ACQUIRE);
+    const uint32_t write = w->kept ? VMB_LOAD("resync.kept", w->kept, VMB_ACQUIRE) : stands;
 
     if (ring->fault.field || !vmb_ring_judge(ring, VMB_FIELD_WRITE_INDEX, write) ||
         !vmb_ring_judge(ring, VMB_FIELD_READ_INDEX, read))
         return VMB_RING_DEAD;
+    if (write != stands) /* the last writer died between the two stores of a publication, or the peer scribbled */
+        VMB_STORE("resync.publish", &ring->page->write_index, write, VMB_SEQ_CST);
     w->write = w->published = write;
     w->read_seen = read;
     w->staged = 0;
@@ -171,6 +175,8 @@ static inline int vmb_writer_publish(struct vmb_ring_writer *w)
 
     if (now == old)
         return 0;
+    if (w->kept) /* first, so that whoever goes on after our death publishes what the reader may have seen */
+        VMB_STORE("publish.keep", w->kept, now, VMB_RELEASE);
     if (!VMB_MUTANT(ring_publish_before_copy))
         VMB_STORE("publish.index", &page->write_index, now,
                   VMB_MUTANT(ring_publish_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);

@@ -19,10 +19,13 @@ import msgspec
 from host_client import Channel, Device, Host
 from vmbusd.abi.errors import VmbusError
 from vmbusd.abi.native import Words
-from vmbusd.demo import cell
+from vmbusd.demo import cell, packets
 from vmbusd.demo.driver import STORM_INTERFACE
+from vmbusd.demo.oracle import HUNG_SECONDS
+from vmbusd.demo.packets import PacketDevice
 
 REPORT_SECONDS: Final = 0.25
+SETTLE_LOOK_SECONDS: Final = 0.02
 SWITCH_SECONDS: Final = 0.0002
 """How long the storm may keep the link thread from answering: retargets wait for these answers."""
 
@@ -77,13 +80,15 @@ class StormDevice(Device):
 class _Reporter:
     """Writes JSON lines to standard output, where the demo reads them."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, packet_devices: Sequence[PacketDevice]) -> None:
         self._host = host
+        self._packet_devices = packet_devices
         self._next = 0.0
 
     def report(self, event: str) -> None:
         """One line: what happened, and the host's counters at that moment."""
-        line = msgspec.json.encode({"event": event, "link": self._host.link, **self._host.statistics()})
+        counts = {**self._host.statistics(), **packets.report(self._packet_devices)}
+        line = msgspec.json.encode({"event": event, "link": self._host.link, **counts})
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 
@@ -108,28 +113,31 @@ def _give_all(commands: dict[str, threading.Event]) -> None:
         command.set()
 
 
-def _serve(host: Host, channels: int, commands: dict[str, threading.Event]) -> None:
+def _serve(host: Host, channels: int, packet_channels: int, commands: dict[str, threading.Event]) -> None:
     """Offer, follow the commands, leave. Raises why the link ended, if it did; the storm is over then."""
     with ThreadPoolExecutor(1, "link") as threads:
         serving = threads.submit(host.run)
         serving.add_done_callback(lambda _: _give_all(commands))
         try:
-            _storm(host, channels, commands)
+            _storm(host, channels, packet_channels, commands)
         finally:
             host.stop()
         serving.result()
 
 
-def _storm(host: Host, channels: int, commands: dict[str, threading.Event]) -> None:
+def _storm(host: Host, channels: int, packet_channels: int, commands: dict[str, threading.Event]) -> None:
     device = StormDevice()
+    packet_devices = [PacketDevice() for _ in range(packet_channels)]
     host.offer_many([device] * channels)
-    reporter = _Reporter(host)
+    host.offer_many(packet_devices)
+    reporter = _Reporter(host, packet_devices)
     reporter.report("offered")
     commands["start"].wait()
     while not commands["stop"].is_set():
-        if not device.storm(host):
+        if not device.storm(host) + sum(one.push() for one in packet_devices):
             os.sched_yield()
         reporter.now_and_then()
+    packets.settle(packet_devices, HUNG_SECONDS, SETTLE_LOOK_SECONDS)
     reporter.report("stopped")
     commands["quit"].wait()
 
@@ -140,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runtime-dir", required=True)
     parser.add_argument("--partition", required=True)
     parser.add_argument("--channels", type=int, required=True)
+    parser.add_argument("--packet-channels", type=int, default=0)
     parser.add_argument("--cpu", type=int)
     options = parser.parse_args(argv)
     if options.cpu is not None:
@@ -150,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     threading.Thread(target=_follow, args=(commands,), daemon=True).start()
     try:
         with Host.connect(options.partition, runtime_dir=options.runtime_dir) as host:
-            _serve(host, options.channels, commands)
+            _serve(host, options.channels, options.packet_channels, commands)
     except VmbusError as error:
         print(f"vmbusd demo: host process {os.getpid()}: {error}", file=sys.stderr)
         return 1

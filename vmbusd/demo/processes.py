@@ -30,8 +30,17 @@ STOP_SECONDS: Final = 10.0
 class HostProcess:
     """One host process: commands in, JSON reports out."""
 
-    def __init__(self, runtime_dir: Path, partition: str, channels: int, cpu: int | None = None) -> None:
+    def __init__(
+        self,
+        runtime_dir: Path,
+        partition: str,
+        channels: int,
+        packet_channels: int = 0,
+        *,
+        cpu: int | None = None,
+    ) -> None:
         arguments = ["--runtime-dir", str(runtime_dir), "--partition", partition, "--channels", str(channels)]
+        arguments += ["--packet-channels", str(packet_channels)]
         if cpu is not None:
             arguments += ["--cpu", str(cpu)]
         self.process = subprocess.Popen(
@@ -151,12 +160,17 @@ def _removed(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hosts(runtime_dir: Path, partition: str, shares: Sequence[int]) -> Iterator[list[HostProcess]]:
-    """One host process per share of channels, each with all its channels offered."""
+def hosts(
+    runtime_dir: Path, partition: str, shares: Sequence[int], packet_channels: int = 0
+) -> Iterator[list[HostProcess]]:
+    """One host process per share of channels, each with all its channels offered.
+
+    Each has `packet_channels` more, on which packets go there and back.
+    """
     running: list[HostProcess] = []
     try:
         for channels in shares:
-            running.append(HostProcess(runtime_dir, partition, channels))
+            running.append(HostProcess(runtime_dir, partition, channels, packet_channels))
         for host in running:
             host.expect("offered")
         yield running

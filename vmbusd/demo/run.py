@@ -15,6 +15,7 @@ from typing import Any, Final
 from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
 from vmbusd.demo.oracle import percentile
+from vmbusd.demo.packets import CHANNELS_PER_HOST
 from vmbusd.demo.processes import own_daemon
 from vmbusd.demo.storm import MUST_BE_ZERO, PERCENTILES, Storm, as_json, result_of, storm
 from vmbusd.demo.view import Snapshot, View, summary
@@ -55,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vps", type=_whole(1, layout.MAX_VPS), default=layout.DEFAULT_VPS)
     parser.add_argument("--channels", type=_whole(1, layout.MAX_RELID), default=256)
     parser.add_argument("--hosts", type=_whole(1, MAX_HOSTS), default=2, help="host processes")
+    parser.add_argument(
+        "--packets", action="store_true", help=f"exchange packets too, on {CHANNELS_PER_HOST} channels a host"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser
 
@@ -88,6 +92,7 @@ def _storm(options: argparse.Namespace) -> dict[str, Any]:
             vps=options.vps,
             channels=options.channels,
             host_processes=options.hosts,
+            packet_channels=CHANNELS_PER_HOST if options.packets else 0,
         ) as scene,
     ):
         begun = time.monotonic()
@@ -107,8 +112,14 @@ def _storm(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     options.hosts = min(options.hosts, options.channels)
+    extra = CHANNELS_PER_HOST * options.hosts if options.packets else 0
+    if options.channels + extra > layout.MAX_RELID:
+        parser.error(
+            f"--packets: with {options.hosts} hosts --channels is at most {layout.MAX_RELID - extra}"
+        )
     asked_to_end: list[int] = []
 
     def end_orderly(number: int, _frame: object) -> None:

@@ -22,12 +22,13 @@ from vmbusd.demo import cell
 from vmbusd.demo.cell import DemoError
 from vmbusd.demo.driver import StormDriver
 from vmbusd.demo.oracle import Oracle, percentile
+from vmbusd.demo.packets import Judged, PacketDriver, noted
 from vmbusd.demo.processes import STOP_SECONDS, HostProcess, hosts
 
 RETARGETS_IN_FLIGHT: Final = 64
 """MODIFYCHANNEL messages on their way at once: each takes four hops between busy processes."""
 PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
-MUST_BE_ZERO: Final = ("lost", "hung", "overlaps", "stale", "rescued")
+MUST_BE_ZERO: Final = ("lost", "hung", "overlaps", "stale", "rescued", "corrupt", "disordered")
 REST_LOOK_SECONDS: Final = 0.02
 OPEN_SECONDS: Final = 60.0
 """2047 channels take a few seconds; a machine twenty times slower is still fine."""
@@ -40,8 +41,13 @@ class Storm:
         self.guest = guest
         self.hosts = hosts
         self.channels = list(channels)
+        self.packet_channels = [
+            channel for channel in self.channels if channel.interface == PacketDriver.interface
+        ]
         self.oracle = Oracle(
-            (channel.relid, Words(channel.memory(cell.CELL_PAGE))) for channel in self.channels
+            (channel.relid, Words(channel.memory(cell.CELL_PAGE)))
+            for channel in self.channels
+            if channel.interface == StormDriver.interface
         )
         self.retargets = 0
         self.refused_retargets = 0
@@ -118,6 +124,23 @@ class Storm:
             for key in ("signals", "transitions", "posts")
         }
 
+    def packet_totals(self) -> dict[str, int]:
+        """packets that came, at either end; lost, corrupt, disordered; hung, channels that stand still."""
+        guest = Judged()
+        for channel in self.packet_channels:
+            guest = guest.plus(noted(channel))
+        said = {
+            key: sum(host.latest.get(f"packets_{key}", 0) for host in self.hosts)
+            for key in ("sent", "back", "corrupt", "disordered", "behind")
+        }
+        return {
+            "packets": guest.received + said["back"],
+            "lost": said["sent"] - said["back"],
+            "corrupt": guest.corrupt + said["corrupt"],
+            "disordered": guest.disordered + said["disordered"],
+            "hung": said["behind"],
+        }
+
     def vp_totals(self) -> dict[str, int]:
         """The workers' counters, summed over the VPs."""
         per_vp = self.vp_counters()
@@ -138,20 +161,26 @@ def storm(
     channels: int,
     host_processes: int,
     workers: Literal["thread", "process"] = "process",
+    packet_channels: int = 0,
 ) -> Iterator[Storm]:
-    """A scene with all channels open and nothing signalled yet. Everything is gone when it is left."""
+    """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
+
+    Each host has `packet_channels` besides its share of `channels`.
+    """
     shares = [channels // host_processes + (n < channels % host_processes) for n in range(host_processes)]
     with ExitStack() as stack:
         # Hosts first: their offers are there when the guest asks, and they leave after the guest has.
-        running = stack.enter_context(hosts(runtime_dir, partition, shares))
+        running = stack.enter_context(hosts(runtime_dir, partition, shares, packet_channels))
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
         guest.register(StormDriver())
+        guest.register(PacketDriver())
         guest.start(vps, workers)
         if not guest.wait_ready(OPEN_SECONDS):
             raise DemoError(f"{channels} channels were not open within {OPEN_SECONDS:g} s")
         opened = [channel for channel in guest.channels if channel.is_open]
-        if len(opened) != channels:
-            raise DemoError(f"{len(opened)} of {channels} channels could be opened; the log says why")
+        wanted = channels + packet_channels * host_processes
+        if len(opened) != wanted:
+            raise DemoError(f"{len(opened)} of {wanted} channels could be opened; the log says why")
         scene = Storm(guest, running, opened)
         try:
             yield scene
@@ -162,7 +191,7 @@ def storm(
 def result_of(scene: Storm, *, seconds: float, hosts: int) -> dict[str, Any]:
     """The demo's JSON, from the cells and the counters."""
     verdict = scene.oracle.verdict()
-    host, vp = scene.host_totals(), scene.vp_totals()
+    host, vp, packets = scene.host_totals(), scene.vp_totals(), scene.packet_totals()
     histogram = scene.oracle.latencies()
     per_mode: dict[str, dict[str, int]] = {}
     for mode, wanted in (("credit", True), ("burst", False)):
@@ -174,12 +203,15 @@ def result_of(scene: Storm, *, seconds: float, hosts: int) -> dict[str, Any]:
             "lost": sum(max(0, w.load(cell.PRODUCED) - w.load(cell.SEEN)) for w in words),
         }
     return {
-        "lost": verdict.lost,
-        "hung": len(scene.oracle.hung),
+        "lost": verdict.lost + packets["lost"],
+        "hung": len(scene.oracle.hung) + packets["hung"],
         "hung_relids": sorted(scene.oracle.hung),
         "overlaps": verdict.overlaps,
         "stale": verdict.stale,
         "rescued": vp["rescued"],
+        "corrupt": packets["corrupt"],
+        "disordered": packets["disordered"],
+        "packets": packets["packets"],
         "signals": host["signals"],
         "transitions": host["transitions"],
         "posts": host["posts"],

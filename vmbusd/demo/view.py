@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from vmbusd.demo.storm import MUST_BE_ZERO
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -105,11 +107,13 @@ def summary(result: Mapping[str, Any]) -> None:
     table = Table(title="vmbusd demo", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for key in ("lost", "hung", "overlaps", "stale", "rescued"):
+    for key in MUST_BE_ZERO:
         style = "green" if result[key] == 0 else "bold red"
         table.add_row(key, f"[{style}]{result[key]:,}[/]")
     table.add_section()
-    for key in ("signals", "transitions", "posts", "callbacks", "spurious", "retargets", "off_target"):
+    for key in (
+        *("packets", "signals", "transitions", "posts", "callbacks", "spurious", "retargets", "off_target"),
+    ):
         table.add_row(key.replace("_", " "), f"{result[key]:,}")
     table.add_section()
     for name, value in result["latency_us"].items():

@@ -26,15 +26,15 @@ class Side(Verbs):
 
 
 class Pair:
-    """`host` and `guest` of a channel with rings of `size` bytes each way."""
+    """`host` and `guest` of a channel with rings of `size` bytes; `memory`: guest to host, host to guest."""
 
     def __init__(self, size: int = 4096) -> None:
         self.world = World(vps=1)
         self.world.writer.fill(FLAG, FLAG, **FILL)
         self.world.writer.open(FLAG, FLAG, 1)
         self.world.writer.set_target(FLAG, 0)
-        memory = [bytearray(layout.PAGE + size) for _ in range(2)]
-        views, again = ([native.RingView(ring) for ring in memory] for _ in range(2))
+        self.memory = [bytearray(layout.PAGE + size) for _ in range(2)]
+        views, again = ([native.RingView(ring) for ring in self.memory] for _ in range(2))
         for view in views:
             view.format()
         route = native.Route()

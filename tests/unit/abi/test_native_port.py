@@ -196,7 +196,7 @@ def test_two_processes_write_one_ring() -> None:
 
 def test_a_lock_held_by_another_is_no_room(channel: Channel) -> None:
     """While another process holds the ring's lock nothing is written, and nobody waits natively."""
-    lock = memoryview(channel.world.blocks)[FLAG * layout.PAGE + 2568 : FLAG * layout.PAGE + 2572].cast("I")
+    lock = memoryview(channel.world.blocks)[FLAG * layout.PAGE + 80 : FLAG * layout.PAGE + 84].cast("I")
     lock[0] = 3
     assert not channel.guest.port.put(b"x")
     lock[0] = 0

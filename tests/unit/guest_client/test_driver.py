@@ -83,3 +83,13 @@ def test_a_driver_without_interface_or_rings_is_refused() -> None:
         checked(Driver())
     with pytest.raises(UsageError, match="ring_pages"):
         checked(flat())
+
+
+def test_a_driver_of_packets_needs_room_and_a_budget() -> None:
+    """A ring of one page holds no packet, and a budget of nothing would serve nobody."""
+    body: dict[str, object] = {"on_packets": lambda *_: None}
+    with pytest.raises(UsageError, match="no page for packets"):
+        checked(type("Flat", (Named,), {**body, "ring_pages": (1, 2)})())
+    for budget in ({"budget_packets": 0}, {"budget_seconds": 0.0}):
+        with pytest.raises(UsageError, match="must allow something"):
+            checked(type("Poor", (Named,), {**body, **budget})())

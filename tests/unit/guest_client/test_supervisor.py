@@ -75,6 +75,7 @@ def supervise(running: list[Supervisor], watcher: Watcher, code: str, vps: int =
         vps,
         orders=lambda vp: {"vp": vp},
         died=watcher.on_death,
+        revived=lambda _: None,
         failed=watcher.on_failure,
         command=(sys.executable, "-c", code),
     )
@@ -166,7 +167,7 @@ def test_workers_end_with_the_process_that_started_them(watcher: Watcher) -> Non
     script = f"""
 import sys
 from guest_client.supervisor import Supervisor
-supervisor = Supervisor(2, orders=lambda vp: {{}}, died=lambda vp: {{}}, failed=print,
+supervisor = Supervisor(2, orders=lambda vp: {{}}, died=lambda vp: {{}}, revived=print, failed=print,
                         command=(sys.executable, "-c", {GOOD!r}))
 supervisor.start()
 print(*supervisor.pids().values(), flush=True)

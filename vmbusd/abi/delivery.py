@@ -46,8 +46,8 @@ def run_pass(
     """Hand over what the ring holds. True: the budget is used up, and there must be another pass.
 
     Completions that a `request` waits for go to it, others to `complete`, without it to `deliver` in their
-    place. Raises what a callback raised, when its batch has been given back; RingDead; nothing for a channel
-    that is closed meanwhile.
+    place. Raises what a callback raised, when its batch has been given back: the ring is still masked then,
+    and another pass must follow. Raises RingDead; nothing for a channel that is closed meanwhile.
     """
     port = rings.port
     end = time.monotonic() + seconds

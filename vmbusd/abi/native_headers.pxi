@@ -170,6 +170,9 @@ cdef extern from "vmbus_daemon.h" nogil:
     unsigned vmb_recover(uint32_t, vmb_event_page *, vmb_vpwork *, vmb_block *, const vmb_table *, uint64_t *)
     unsigned vmb_sweep(vmb_event_page *, vmb_event_page *, vmb_doorbell *)
 
+cdef extern from "vmbus_requests.h" nogil:
+    void vmb_ring_unlock(uint32_t *)
+
 cdef extern from "vmbus_guard.h" nogil:
     struct vmb_guard:
         int writable

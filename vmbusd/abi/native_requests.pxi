@@ -14,7 +14,6 @@ cdef extern from "vmbus_requests.h" nogil:
     uint64_t vmb_request_begin(vmb_requests *r, uint64_t word)
     int vmb_request_end(vmb_requests *r, uint64_t id, uint64_t *word)
     int vmb_ring_lock(uint32_t *lock, uint32_t owner)
-    void vmb_ring_unlock(uint32_t *lock)
     int vmb_ring_goes_on(uint64_t *slot, uint32_t generation)
 
 cdef Py_ssize_t _REQUESTS_OFFSET = 512

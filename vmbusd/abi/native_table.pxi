@@ -231,6 +231,8 @@ cdef class Blocks:
         b.ring_downstream = second
         b.ring_gpadl = handle
         b.ring_writer = b.ring_write = b.ring_read = 0
+        # A close waits for the lock; only a guest that died as a whole leaves it taken.
+        vmb_ring_unlock(&b.ring_lock)
 
     def interrupts(self, flag):
         """Callbacks of the channel since its block was cleared."""

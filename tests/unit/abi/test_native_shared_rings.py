@@ -199,12 +199,13 @@ def test_a_new_open_is_another_channel(shared: Shared) -> None:
 
 
 def test_a_fresh_ring_begins_at_zero(shared: Shared) -> None:
-    """What an earlier open left of our indices is gone once the new ring is announced."""
+    """What an earlier open, or a guest that died, left in the block is gone with a new ring."""
     assert shared.process(0).put(number(1))
     assert shared.word(WRITE) == 32
     assert shared.word(WRITER) == 1
+    shared.plant(LOCK, 0xFFFF)
     shared.world.memory.set_ring(FLAG, 1, 4, 2, 9)
-    assert [shared.word(at) for at in (WRITER, WRITE, READ)] == [0, 0, 0]
+    assert [shared.word(at) for at in (LOCK, WRITER, WRITE, READ)] == [0, 0, 0, 0]
 
 
 # -- waiting inside a callback -----------------------------------------------------------------------------

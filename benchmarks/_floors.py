@@ -35,18 +35,18 @@ class Floors:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=2 * LIMIT)
         except subprocess.SubprocessError as error:
             raise BenchError(
-                f"floors {mode}: {error} {getattr(error, 'stderr', '') or ''}".strip()
+                f"{self.program.name} {mode}: {error} {getattr(error, 'stderr', '') or ''}".strip()
             ) from error
         return float(done.stdout)
 
 
 @contextmanager
-def compiled(source: str = "floors.c") -> Iterator[Floors]:
-    """A program of this folder, compiled for this run with $CC or gcc."""
+def compiled(source: str = "floors.c", *more: str) -> Iterator[Floors]:
+    """A program of this folder, compiled for this run with $CC or gcc and `more` arguments."""
     with tempfile.TemporaryDirectory(prefix="vmbusd-bench-") as folder:
         program = Path(folder) / Path(source).stem
         compiler = shlex.split(os.environ.get("CC", "gcc"))
-        command = [*compiler, *FLAGS, f"-I{HEADERS}", "-o", str(program), str(HERE / source)]
+        command = [*compiler, *FLAGS, f"-I{HEADERS}", "-o", str(program), str(HERE / source), *more]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
         except OSError as error:

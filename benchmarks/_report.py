@@ -19,10 +19,10 @@ class Goal:
 
     ratio: float = 0
     rate: bool = False
-    most: float = 0
+    most: float | None = None
 
     def __str__(self) -> str:
-        if self.most:
+        if self.most is not None:
             return f"<= {self.most:,.0f}"
         return f">= {self.ratio:g}x rate" if self.rate else f"<= {self.ratio:g}x time"
 
@@ -57,7 +57,7 @@ def ratio(row: Row, rows: dict[str, Row]) -> float | None:
 
 def reached(row: Row, rows: dict[str, Row]) -> bool | None:
     """None for a row without a goal or without a ratio."""
-    if row.goal is not None and row.goal.most:
+    if row.goal is not None and row.goal.most is not None:
         return median(row.values) <= row.goal.most if row.values else None
     value = ratio(row, rows)
     if row.goal is None or value is None:
@@ -89,8 +89,13 @@ def as_json(rows: dict[str, Row], head: dict[str, Any]) -> str:
     return json.dumps({**head, "rows": [row_fields(row) for row in rows.values()]}, indent=1)
 
 
-def show(rows: dict[str, Row], head: dict[str, Any], titles: dict[str, str]) -> None:
-    """The table for people. `titles` names the groups, which are the first part of the keys."""
+def show(
+    shown: dict[str, Row], head: dict[str, Any], titles: dict[str, str], rows: dict[str, Row] | None = None
+) -> None:
+    """The table for people. `titles` names the groups, which are the first part of the keys.
+
+    `rows` is where to look for what a shown row is compared with, by default among the shown.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -102,8 +107,9 @@ def show(rows: dict[str, Row], head: dict[str, Any], titles: dict[str, str]) -> 
     table.add_column("ratio", justify="right", no_wrap=True)
     table.add_column("to", no_wrap=True)
     table.add_column("goal", no_wrap=True)
+    rows = shown if rows is None else rows
     group = ""
-    for row in rows.values():
+    for row in shown.values():
         if row.group != group:
             group = row.group
             table.add_section()

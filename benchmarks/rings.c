@@ -4,6 +4,7 @@
  *
  *   rings WAY SIZE COUNT          one process puts and takes COUNT payloads of SIZE bytes:   ns per packet
  *   rings WAY SIZE COUNT CORE CORE  two processes, one puts, the other takes, both poll:     ns per packet
+ *   rings trip SIZE COUNT CORE CORE  two processes and two rings, one asks, the other completes: ns per round trip
  *
  * WAY: `single` (a publication and a commit for each packet), `batch` (as many as BATCH packets in about
  * BATCH_BYTES), `copy` (memcpy in, memcpy out, nothing else), `dpdk` (rte_vmbus_chan_send and _recv; only in a
@@ -26,14 +27,20 @@
 #endif
 
 #define LIMIT 60u
+#define LOOKS 256u /* in vain, before the processor is offered: on a crowded machine to the other end */
 #define DATA (128u * VMB_PAGE) /* 512 KiB: what netvsc asks for, and half of a second-level cache */
 #define BATCH 256u
 #ifndef BATCH_BYTES
 #define BATCH_BYTES 16384u /* half of a first-level cache: a larger batch is copied to farther memory */
 #endif
 
-static struct vmb_ring_mapping ring;
+static struct vmb_ring_mapping ring, back;
 static uint8_t *payload, *taken, *middle;
+/* Both begin together, and the other one says when it was done: neither its fork nor its end is measured. */
+static struct {
+    int ready, go;
+    int64_t done;
+} *notes;
 static uint32_t size;
 static uint32_t batch;
 
@@ -69,17 +76,17 @@ static void *memory(size_t bytes)
     return at;
 }
 
-static void make_ring(void)
+static void make_ring(struct vmb_ring_mapping *made)
 {
     uint64_t pfns[1 + DATA / VMB_PAGE];
     const int fd = memfd_create("ring", 0);
     for (unsigned i = 0; i < sizeof pfns / sizeof *pfns; i++)
         pfns[i] = i;
     if (fd < 0 || ftruncate(fd, sizeof pfns / sizeof *pfns * VMB_PAGE) ||
-        vmb_ring_map(&ring, fd, pfns, sizeof pfns / sizeof *pfns))
+        vmb_ring_map(made, fd, pfns, sizeof pfns / sizeof *pfns))
         fail("ring");
-    memset(ring.base, 0, ring.length);
-    vmb_ring_format((struct vmb_ring_page *)ring.base);
+    memset(made->base, 0, made->length);
+    vmb_ring_format((struct vmb_ring_page *)made->base);
 }
 
 /* One end: moves as many packets as it can now, at most `most`. Returns how many. */
@@ -182,14 +189,32 @@ static const struct way ways[] = {
 #endif
     {0}};
 
-static void begin(const struct way *way)
+static void writes(struct vmb_ring_mapping *to)
 {
-    (void)way;
-    vmb_writer_begin(&w, (struct vmb_ring_page *)ring.base, ring.base + VMB_PAGE, ring.size, 1);
-    vmb_reader_begin(&r, (struct vmb_ring_page *)ring.base, ring.base + VMB_PAGE, ring.size, 1);
+    vmb_writer_begin(&w, (struct vmb_ring_page *)to->base, to->base + VMB_PAGE, to->size, 1);
+}
+
+static void reads(struct vmb_ring_mapping *from)
+{
+    vmb_reader_begin(&r, (struct vmb_ring_page *)from->base, from->base + VMB_PAGE, from->size, 1);
+}
+
+static void begin(void)
+{
+    writes(&ring);
+    reads(&ring);
 #ifdef WITH_DPDK
     dpdk_channel_init(&channel, ring.base, ring.base, DATA, &monitor);
 #endif
+}
+
+static void in_vain(void)
+{
+    static unsigned looks;
+    if (++looks % LOOKS)
+        relax();
+    else
+        sched_yield();
 }
 
 static void move(end_turn turn, uint64_t count)
@@ -198,7 +223,7 @@ static void move(end_turn turn, uint64_t count)
         const unsigned n = turn(count < batch ? (unsigned)count : batch);
         count -= n;
         if (!n)
-            relax();
+            in_vain();
     }
 }
 
@@ -213,23 +238,75 @@ static double alone(const struct way *way, uint64_t count)
     return (double)(vmb_now_ns() - begun) / (double)count;
 }
 
-static double together(const struct way *way, uint64_t count, int one, int other)
+static void take_all(const struct way *way, uint64_t count) { move(way->take, count); }
+
+static void put_all(const struct way *way, uint64_t count)
+{
+    writes(&ring);
+    move(way->put, count);
+}
+
+/* One packet at a time, there and back. */
+static void put_one(uint16_t type, uint16_t flags, uint64_t id)
+{
+    while (vmb_writer_put(&w, type, flags, id, NULL, 0, payload, size) != VMB_RING_OK)
+        in_vain();
+    (void)vmb_writer_publish(&w);
+}
+
+static struct vmb_packet take_one(void)
+{
+    struct vmb_packet packet;
+    while (vmb_reader_get(&r, taken, DATA, &packet) != VMB_RING_OK)
+        in_vain();
+    (void)vmb_reader_commit(&r);
+    return packet;
+}
+
+static void complete_all(const struct way *way, uint64_t count)
+{
+    (void)way;
+    writes(&back);
+    while (count--)
+        put_one(VMB_PACKET_COMPLETION, 0, take_one().id);
+}
+
+static void ask_all(const struct way *way, uint64_t count)
+{
+    (void)way;
+    reads(&back);
+    while (count--) {
+        put_one(VMB_PACKET_IN_BAND, 1, count + 1);
+        (void)take_one();
+    }
+}
+
+/* The first process does `one` on its core, the other `other`; until the other is done. */
+static double together(const struct way *way, uint64_t count, const int *core,
+                       void (*one)(const struct way *, uint64_t), void (*other)(const struct way *, uint64_t))
 {
     int status;
     const pid_t child = fork();
     if (child == 0) {
         alarm(LIMIT);
-        pin(other);
-        begin(way);
-        move(way->take, count);
+        pin(core[1]);
+        __atomic_store_n(&notes->ready, 1, __ATOMIC_SEQ_CST);
+        while (!__atomic_load_n(&notes->go, __ATOMIC_SEQ_CST))
+            in_vain();
+        other(way, count);
+        notes->done = vmb_now_ns();
         _exit(0);
     }
-    pin(one);
+    pin(core[0]);
+    while (child > 0 && !__atomic_load_n(&notes->ready, __ATOMIC_SEQ_CST))
+        sched_yield();
     const int64_t begun = vmb_now_ns();
-    move(way->put, count);
+    __atomic_store_n(&notes->go, 1, __ATOMIC_SEQ_CST);
+    one(way, count);
+    const int64_t ended = vmb_now_ns();
     if (child < 0 || waitpid(child, &status, 0) != child || status)
         fail("the other process");
-    return (double)(vmb_now_ns() - begun) / (double)count;
+    return (double)((notes->done > ended ? notes->done : ended) - begun) / (double)count;
 }
 
 int main(int argc, char **argv)
@@ -237,11 +314,12 @@ int main(int argc, char **argv)
     if (argc != 4 && argc != 6)
         fail("WAY SIZE COUNT [CORE CORE]");
     alarm(LIMIT);
+    const int trip = argc == 6 && !strcmp(argv[1], "trip");
     const struct way *way = ways;
     while (way->name && strcmp(way->name, argv[1]))
         way++;
     size = (uint32_t)atoi(argv[2]);
-    if (!way->name || !size || size > DATA / 4)
+    if ((!way->name && !trip) || !size || size > DATA / 4)
         fail("no such way or size");
     batch = BATCH_BYTES / (size + VMB_PACKET_LEAST);
     batch = batch > BATCH ? BATCH : batch ? batch : 1;
@@ -249,13 +327,17 @@ int main(int argc, char **argv)
     payload = memory(DATA);
     taken = memory(DATA);
     middle = memory(DATA);
-    make_ring();
-    begin(way);
+    notes = memory(VMB_PAGE);
+    make_ring(&ring);
+    make_ring(&back);
+    begin();
     if (argc == 4) {
         alone(way, batch * 16);
         printf("%.2f\n", alone(way, count));
     } else {
-        printf("%.2f\n", together(way, count, atoi(argv[4]), atoi(argv[5])));
+        const int core[2] = {atoi(argv[4]), atoi(argv[5])};
+        printf("%.2f\n", trip ? together(way, count, core, ask_all, complete_all)
+                              : together(way, count, core, put_all, take_all));
     }
     return 0;
 }

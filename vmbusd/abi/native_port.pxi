@@ -196,15 +196,20 @@ cdef class Port:
             self._signal()
         return True
 
-    def put_many(self, payloads, Py_ssize_t start=0, *, uint16_t type=6, uint16_t flags=0, transaction_ids=None):
+    def put_many(self, payloads, Py_ssize_t start=0, *, type=6, flags=0, transaction_ids=None):
         """Write payloads[start:] as far as they fit, publish once, signal at most once. How many."""
+        cdef list items = payloads if PyList_CheckExact(payloads) else list(payloads)
+        cdef list ids = None if transaction_ids is None else list(transaction_ids)
+        return self._put_many(items, start, type, flags, ids)
+
+    cdef Py_ssize_t _put_many(self, list items, Py_ssize_t start, type, flags, list ids) except -1:
+        cdef Py_ssize_t sent
+        cdef int signal = 0
         if not self._begin():
             self._raise_if_closed()
             return 0
         try:
-            sent, signal, _ = self.writer.put_many(
-                payloads, start, type=type, flags=flags, transaction_ids=transaction_ids
-            )
+            sent = self.writer._put_many(items, start, type, flags, ids, &signal)
         finally:
             self._end()
         if signal:
@@ -222,7 +227,7 @@ cdef class Port:
         return total
 
     cdef Py_ssize_t _send_list(self, list items, timeout) except -1:
-        cdef Py_ssize_t sent = 0 if self.closed else self.put_many(items)
+        cdef Py_ssize_t sent = 0 if self.closed else self._put_many(items, 0, _IN_BAND, _NOTHING, None)
         if sent != PyList_GET_SIZE(items):
             self.slow.send_many(items, sent, timeout)
         return PyList_GET_SIZE(items)
@@ -309,8 +314,9 @@ cdef class Port:
 
     def get_many_into(self, buffer, spans):
         """Copy whole packets to `buffer`, pairs of u32 to `spans`, completions too. How many; 0: nothing is there."""
+        cdef Py_ssize_t n
         self._raise_if_closed()
-        n = self.reader.get_many_into(buffer, spans)
+        n = self.reader._get_many_into(buffer, spans, True)
         self._due()
         return n
 

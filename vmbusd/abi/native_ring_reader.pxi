@@ -140,6 +140,9 @@ cdef class RingReader:
 
     def get_many_into(self, buffer, spans, bint commit=True):
         """Copy whole packets to `buffer`, a pair of u32 for each to `spans`. Packets, 0 for an empty ring."""
+        return self._get_many_into(buffer, spans, commit)
+
+    cdef Py_ssize_t _get_many_into(self, buffer, spans, bint commit) except -1:
         cdef Py_buffer held
         cdef Py_buffer held_spans
         cdef uint32_t n = 0

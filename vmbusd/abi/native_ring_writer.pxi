@@ -120,6 +120,13 @@ cdef class RingWriter:
         cdef list items = payloads if PyList_CheckExact(payloads) else list(payloads)
         cdef list ids = None if transaction_ids is None else list(transaction_ids)
         cdef uint32_t write = self.writer.write
+        cdef int signal = 0
+        cdef Py_ssize_t sent = self._put_many(items, start, type, flags, ids, &signal)
+        return sent, signal != 0, vmb_ring_used(self.writer.ring.size, self.writer.write, write)
+
+    cdef Py_ssize_t _put_many(self, list items, Py_ssize_t start, type, flags, list ids, int *signal) except -1:
+        """Put and publish items[start:] as far as they fit; how many, and whether to signal."""
+        cdef uint32_t write = self.writer.write
         cdef uint32_t published = self.writer.published
         cdef uint64_t staged = self.writer.staged
         cdef Py_ssize_t at = start
@@ -133,11 +140,8 @@ cdef class RingWriter:
                 self.writer.write = write
                 self.writer.staged = staged
             raise
-        return (
-            at - start,
-            vmb_writer_publish(&self.writer) != 0,
-            vmb_ring_used(self.writer.ring.size, self.writer.write, write),
-        )
+        signal[0] = vmb_writer_publish(&self.writer)
+        return at - start
 
     cdef Py_ssize_t _put_all(self, list items, Py_ssize_t at, type, flags, list ids) except -1:
         """Put items[at:] as far as they fit; returns the index of the first that did not."""

@@ -302,7 +302,7 @@ def test_whoever_stays_away_is_given_up(runtime_dir: Path) -> None:
         client(running, Role.GUEST_WORKER, vp=2) as worker,
         device(runtime_dir) as other,
     ):
-        host.say(device_link.Offer(1, UUID(int=1), UUID(int=1)))
+        host.say(device_link.Offer(1, UUID(int=7), UUID(int=7)))
         other.offer()
         for made in (host, worker, control):
             made.sock.close()

@@ -21,7 +21,8 @@ def running(program: str, output: Path, runtime_dir: Path) -> Iterator[subproces
     """One of the programs, told where the daemon is; Ctrl-C ends it."""
     told = re.sub(r"((?:connect|attach)\([^)]*)\)", rf"\1, runtime_dir={str(runtime_dir)!r})", program)
     with output.open("wb") as file:
-        command = [sys.executable, "-u", "-c", told]
+        # Whoever was started in the background has Ctrl-C ignored, and would hand that on.
+        command = ["env", "--default-signal=INT", sys.executable, "-u", "-c", told]
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         yield process

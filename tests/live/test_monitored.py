@@ -181,3 +181,39 @@ def test_the_guest_library_signals_others_directly(running: Daemon, host: Host) 
         page = native.Table(guest._connection.attached[Object.TABLE]).header()["monitor_page"]
         memory = guest._connection.attached[Object.RAM]
         assert bytes(memory[page : page + layout.PAGE]) == bytes(layout.PAGE)
+
+
+def test_monitor_bits_and_orders_survive_the_daemon(runtime_dir: Path) -> None:
+    """The next daemon scans what the last one scanned, also for a bit that was set meanwhile, and an ordered
+    target stands in the journal.
+    """
+    arguments = ("--partition", "a:2", "--grace", "30")
+    running = Daemon(runtime_dir, *arguments).wait_ready()
+    try:
+        with Host.connect("a", runtime_dir=runtime_dir) as host, host.serving():
+            ((device, _),) = offers(host, flags=OfferFlag.MONITORED)
+            with Guest.attach("a", runtime_dir=runtime_dir) as guest:
+                guest.register(Plain())
+                guest.start(vps=2)
+                assert guest.wait_ready(PATIENCE)
+                (channel,) = guest.channels
+                channel.signal()
+                eventually(lambda: device.signals == 1, "the device hears it")
+                wanted = 1 - channel.target_vp
+                running.ask(requests.Retarget("a", channel.relid, wanted))
+
+                running.kill()
+                channel.signal()
+                running.log.unlink()
+                running = Daemon(runtime_dir, *arguments).wait_ready()
+
+                eventually(lambda: device.signals == 2, "the device hears what nobody looked at")
+                assert pages(running)["armed"] == 1
+                assert channel.target_vp == wanted
+                (shown,) = running.ask(requests.Channels("a"))["channels"]
+                assert shown["target_vp"] == wanted
+                channel.signal()
+                eventually(lambda: device.signals == 3, "and what comes after")
+    finally:
+        running.close()
+    gc.collect()

@@ -350,3 +350,12 @@ def _refused_guest(runtime_dir: Path) -> str:
         if not isinstance(body, link.Refused):
             raise LinkClosed(f"{type(body).__name__} came")
         return body.text.decode()
+
+
+def test_a_signal_is_not_numbered(running: Daemon) -> None:
+    """On a link that lives on a Signal only says "look": it is judged by itself and takes no number."""
+    with client(running) as made:
+        made.sock.send(link.encode(link.Signal(link.SHARED_EVENT_CONNECTION)))
+        made.say(CONTACT)
+        made.hear()
+        assert running.status("a")["guest"]["refused"] == {"no interrupt page": 1}

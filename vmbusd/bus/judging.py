@@ -29,7 +29,6 @@ from vmbusd.bus.saved import SavedBus, SavedChannel, SavedError
 from vmbusd.bus.sockets import MAX_REQUESTS
 
 _CHOSEN_FLAGS: Final = int(messages.Feature.GUEST_SIGNAL_PARAMETERS)
-_CONFIDENTIAL: Final = int(messages.Feature.CONFIDENTIAL_CHANNELS)
 _NO_KEY: Final = frozenset({State.REVOKED_CLIENT_RELEASE, State.REMOVED})
 
 

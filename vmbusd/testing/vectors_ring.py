@@ -127,14 +127,9 @@ def _memory(size: int, write_index: int, read_index: int, mask: int) -> bytearra
     return memory
 
 
-def _view(memory: bytearray) -> RingView:
-    """The native core wants words that are aligned; what bytearray gives is."""
-    return RingView(memory)
-
-
 def _write(memory: bytearray, packet: packets.Packet) -> bool | None:
     """Whether the reader is to be signalled, None when there is no room, now or ever."""
-    writer = RingWriter(_view(memory))
+    writer = RingWriter(RingView(memory))
     try:
         return writer.put(packet.payload, packet.type, packet.flags, packet.transaction_id, packet.extra)
     except UsageError:
@@ -152,7 +147,7 @@ def _stands(memory: bytearray, data: bytes, start: int, size: int) -> None:
 def _reads(memory: bytearray, start: int, packet: packets.Packet, data: bytes) -> None:
     """The reader finds the packet at `start`, whatever was before it."""
     struct.pack_into("<I", memory, 4, start)
-    got = RingReader(_view(memory)).get()
+    got = RingReader(RingView(memory)).get()
     if got is None:
         raise VectorError("hex", "the reader finds nothing")
     kind, flags, transaction_id, payload, extra = got
@@ -173,7 +168,7 @@ def read_signal(_name: str, entry: Fields, fields: Fields) -> None:
     free = fields.number("free_bytes_before", bits=32)
     fields.finish()
     memory = _memory(size, start, start, 0)
-    writer = RingWriter(_view(memory))
+    writer = RingWriter(RingView(memory))
     for index, payload in enumerate(sizes):
         if writer.put(bytes(payload)) is None:
             raise VectorError("fields.packet_payload_sizes", f"packet {index} finds no room")
@@ -181,7 +176,7 @@ def read_signal(_name: str, entry: Fields, fields: Fields) -> None:
     same("fields.free_bytes_before", size - (end - start) % size, free)
     struct.pack_into("<I", memory, 12, pending)
     struct.pack_into("<I", memory, _FEATURES, features)
-    reader = RingReader(_view(memory))
+    reader = RingReader(RingView(memory))
     for index in range(count):
         if reader.get(commit=False) is None:
             raise VectorError("fields.packets_read", f"{count}, but {index} are there")

@@ -179,6 +179,16 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     redelivered: int
 
 
+class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):
+    """Somebody ordered a VP offline or `online`. `sequence`: the packet by which the guest did, 0 for the
+    administrator or a link without numbers; `refused`: the answer to a guest that may not."""
+
+    vp: int
+    online: bool
+    sequence: int
+    refused: str
+
+
 ToBus = (
     GuestPacket
     | HostPacket
@@ -198,7 +208,7 @@ ToBus = (
     | Rescind
 )
 """What the bus hears of."""
-OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
+OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet | VpOrdered
 """What it does not."""
 Input = ToBus | OfServer
 _Other = (
@@ -221,6 +231,7 @@ _Other = (
     | LinkConfirmed
     | LinkLost
     | SeatSet
+    | VpOrdered
 )
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Other, strict=True)

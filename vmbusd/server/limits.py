@@ -70,6 +70,9 @@ VP_VACANT_GRACE: Final = 2.0
 """Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
 OBJECT_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks whether the shared objects are still what was created."""
+HEARTBEAT_INTERVAL: Final = 0.9
+"""Seconds between two looks at a worker's heartbeat, at least: objects are looked at once a second, or sooner.
+"""
 YOUNG_SET: Final = 2.0
 """Seconds in which a set without locked table may still be under construction by another daemon."""
 REMEMBERED_KINDS: Final = 64

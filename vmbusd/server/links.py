@@ -60,6 +60,12 @@ class GuestControl(Attached):
         if header.kind == Kind.SIGNAL:
             self.signal_event(header, data)
             return
+        if header.kind == Kind.VP_ORDER:
+            body = link.decode_body(header, data)
+            assert isinstance(body, link.VpOrder)
+            number = header.sequence if self.session is not None else 0
+            self.partition.vps.ordered_by_guest(body.vp, online=bool(body.online), sequence=number)
+            return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
         size = len(data) - link.HEADER.size
@@ -70,6 +76,10 @@ class GuestControl(Attached):
     def deliver(self, message: bytes, vp: int, sint: int) -> None:
         """Send a channel message."""
         self.transmit(link.encode_message(message, where=vp, sint=sint, sequence=self.next_sequence()))
+
+    def tell(self, what: link.VpChanged) -> None:
+        """Tell what becomes of a VP."""
+        self.transmit(link.encode(what, sequence=self.next_sequence()))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
         if self._listening and not self._held:

@@ -20,6 +20,7 @@ from vmbusd.bus.bus import Bus
 from vmbusd.server import inputs
 from vmbusd.server.config import PartitionSpec
 from vmbusd.server.inputs import Key, SeatSet
+from vmbusd.server.seats import VpState, changed_by, has_gone_offline
 from vmbusd.server.state import LinkState, PartitionState
 
 Reserve = Callable[[tuple[int, ...]], None]
@@ -38,7 +39,8 @@ class KnownLink:
 class Replay:
     """A partition without hands.
 
-    Attributes: `bus`; `links`; `seats`, one per VP; `offline`, VPs of which the bus was told so.
+    Attributes: `bus`; `links`; `seats`, one per VP; `offline`, VPs of which the bus was told so; `unplugged`,
+    those that are offline by order.
     """
 
     def __init__(self, state: PartitionState, spec: PartitionSpec, ram_pages: int) -> None:
@@ -48,6 +50,7 @@ class Replay:
         )
         self.seats = list(state.seats)
         self.offline = set(state.offline)
+        self.unplugged = set(state.unplugged)
         self.links = {(each.role, each.number): _known(each) for each in state.links}
         self._trusted = spec.trusted
         if [seat.vp for seat in self.seats] != list(range(spec.vps)):
@@ -116,9 +119,9 @@ class Replay:
     def _of_links(self, what: inputs.ToBus) -> None:
         """What an input to the bus says of a link."""
         if isinstance(what, inputs.GuestPacket):
-            self._heard((Role.GUEST_CONTROL, 0), what.packet)
+            self._heard((Role.GUEST_CONTROL, 0), link.decode_header(what.packet).sequence)
         elif isinstance(what, inputs.HostPacket):
-            self._heard((Role.HOST, what.host), what.packet)
+            self._heard((Role.HOST, what.host), link.decode_header(what.packet).sequence)
         elif isinstance(what, inputs.GuestGone):
             self.links.pop((Role.GUEST_CONTROL, 0), None)
         elif isinstance(what, inputs.HostGone):
@@ -130,10 +133,10 @@ class Replay:
         elif isinstance(what, inputs.Online):
             self.offline.discard(what.vp)
 
-    def _heard(self, key: Key, packet: bytes) -> None:
+    def _heard(self, key: Key, sequence: int) -> None:
         known = self.links.get(key)
         if known is not None and known.session is not None:
-            known.session.received = link.decode_header(packet).sequence
+            known.session.received = sequence
             known.tokens = known.tokens[-1:]
 
     def _ended(self, key: Key) -> None:
@@ -143,6 +146,8 @@ class Replay:
 
     def _of_server(self, what: inputs.OfServer) -> None:
         if isinstance(what, inputs.LinkMade):
+            if what.role is Role.GUEST_CONTROL:
+                self.unplugged.clear()
             resumable = bool(what.token)
             self.links[what.role, what.number] = KnownLink(
                 what, (what.token,) if resumable else (), Session() if resumable else None
@@ -155,8 +160,23 @@ class Replay:
                 session.resume(what.received)
         elif isinstance(what, inputs.LinkLost):
             self._ended((Role.GUEST_WORKER, what.vp))
+        elif isinstance(what, inputs.VpOrdered):
+            self._ordered(what)
         else:
             self._sit(what)
+
+    def _ordered(self, what: inputs.VpOrdered) -> None:
+        if what.sequence:
+            self._heard((Role.GUEST_CONTROL, 0), what.sequence)
+        state = self.seats[what.vp].state if what.vp < len(self.seats) else VpState.VACANT
+        self._post_vp(changed_by(what, VpState(state)))
+        if not what.refused:
+            (self.unplugged.discard if what.online else self.unplugged.add)(what.vp)
+
+    def _post_vp(self, body: link.VpChanged) -> None:
+        session = self._session((Role.GUEST_CONTROL, 0))
+        if session is not None:
+            session.post(link.encode(body, sequence=session.number()))
 
     def _sit(self, seat: SeatSet) -> None:
         key = (Role.GUEST_WORKER, seat.vp)
@@ -165,6 +185,8 @@ class Replay:
             session.post(link.encode(link.Detach(seat.vp), sequence=session.number()))
         if not seat.occupied:
             self.links.pop(key, None)
+        if has_gone_offline(self.seats[seat.vp].state, seat.state) and seat.vp in self.unplugged:
+            self._post_vp(link.VpChanged(seat.vp, seat.state, b""))
         self.seats[seat.vp] = seat
 
 

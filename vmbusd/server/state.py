@@ -36,12 +36,13 @@ class LinkState(msgspec.Struct, frozen=True, array_like=True):
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """Everything: `bus`, the bytes of `bus.saved`; `seats`, one per VP; `offline`, VPs that the bus was told
-    to be without worker; `links`."""
+    to be without worker; `links`; `unplugged`, VPs that are offline by order."""
 
     bus: bytes
     seats: tuple[SeatSet, ...]
     offline: tuple[int, ...]
     links: tuple[LinkState, ...]
+    unplugged: tuple[int, ...] = ()
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -75,6 +76,7 @@ def of(partition: "Partition") -> PartitionState:
         seats=tuple(seat.record() for seat in seats),
         offline=tuple(seat.vp for seat in seats if seat.told_offline),
         links=tuple(_of_link(role, number, attached) for role, number, attached in links),
+        unplugged=tuple(seat.vp for seat in seats if seat.unplugged),
     )
 
 

@@ -110,6 +110,10 @@ class Connection(Machine):
         self.space.close()
         self.attached.close()
 
+    def post(self, packet: bytes) -> None:
+        """Send a packet of the link that is no channel message."""
+        self._link.post(packet)
+
     # -- channels (channel.Control) ------------------------------------------------------------------------
 
     def begin_open(self, channel: Channel, target_vp: int | None, user_data: bytes) -> Call:

@@ -29,8 +29,9 @@ from guest_client.players import Players, ProcessPlayers, ThreadPlayers
 from guest_client.probing import Probing
 from guest_client.session import Session
 from guest_client.versions import options
+from guest_client.vps import STATES, VpOrders
 from guest_client.worker import Service, check_cpus
-from vmbusd.abi import paths
+from vmbusd.abi import link, paths
 from vmbusd.abi.attach import attach
 from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
@@ -59,6 +60,7 @@ class Guest(Session):
         self._delivered = False
         self._players: Players | None = None
         self._started = False
+        self._vp_orders = VpOrders(lambda packet: self._connection.post(packet))
         self._connection = connection(self)
         welcome = self._connection.attached.welcome
         self.vps = welcome.vps
@@ -256,7 +258,8 @@ class Guest(Session):
     # -- what it knows --------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
-        """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them.
+        """The connection's numbers, `vps`: a list of counters per VP, `vp_states`: "vacant", "online",
+        "offline" or "leaving" of each, `workers`: what plays them.
 
         After `close` they are those of that moment.
         """
@@ -267,6 +270,7 @@ class Guest(Session):
             "partition": self.partition,
             **self._connection.statistics(),
             "vps": [vpwork.statistics(vp) for vp in range(self.vps)],
+            "vp_states": [STATES[self._vp_state(vp)] for vp in range(self.vps)],
             "workers": players.statistics() if players is not None else {},
         }
 
@@ -299,7 +303,14 @@ class Guest(Session):
         if driver is not None and was_open:
             self._probing.probe(channel, lambda: driver.resumed(channel), "resumed")
 
+    def vp_changed(self, changed: link.VpChanged) -> None:
+        players = self._players
+        if players is not None and not changed.text:
+            players.changed(changed.vp, changed.state)
+        self._vp_orders.take(changed)
+
     def ended(self, reason: VmbusError) -> None:
+        self._vp_orders.fail(reason)
         if not isinstance(reason, LinkLost):
             self._fail(reason)
             return

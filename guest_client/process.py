@@ -23,7 +23,8 @@ from guest_client.driver import Driver, DriverName
 from guest_client.feed import Feed
 from guest_client.space import Space
 from guest_client.worker import Service, VpWorker, admit
-from vmbusd.abi.errors import LinkClosed, VmbusError
+from vmbusd.abi import link
+from vmbusd.abi.errors import LinkClosed, RefusedError, VmbusError
 from vmbusd.abi.native import Registry
 
 log = logging.getLogger("guest_client.process")
@@ -95,6 +96,9 @@ class Callbacks:
         if driver is None:
             log.warning("%r: no driver of this process takes it", channel)
             return
+        if driver.pinned and not self._is_home(channel):
+            log.warning("%r: its driver is pinned, and its state is in another process", channel)
+            return
         channel.generation = generation
         channel.locate_ring()
         if (old := self._bound.pop(flag, None)) is not None:
@@ -103,6 +107,14 @@ class Callbacks:
             old.drop_ring()
         self._bound[flag] = channel
         self._space.feed.bind(channel)(channel)
+
+    def _is_home(self, channel: Channel) -> bool:
+        """Whether the state of a pinned driver is in this process. We have the claim, so nobody else asks."""
+        blocks, vp = self._space.blocks, self._space.attached.welcome.vp
+        home = blocks.home(channel.event_flag)
+        if home is None:
+            blocks.set_home(channel.event_flag, vp)
+        return home in (None, vp)
 
 
 def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event) -> None:
@@ -155,6 +167,10 @@ def main() -> int:
         if lines:
             serve(orders, lines, stopping)
     except Exception as error:
+        if isinstance(error, RefusedError) and error.code == link.Code.VP_OFFLINE:
+            # Whoever replaced a worker that died had not heard yet that its VP is to be offline.
+            log.info("%s", error)
+            return 0
         orders.tell({"error": f"{error}", "kind": type(error).__name__})
         # Our own errors say all there is to know; only a mistake needs its place.
         trace = not isinstance(error, VmbusError)

@@ -188,7 +188,10 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class VpOrder(msgspec.Struct, frozen=True):
-    """From a guest's control link: take VP `vp` offline (`online` 0), or have it back (1). VpChanged answers."""
+    """From a guest's control link: take VP `vp` offline (`online` 0), or have it back (1); VpChanged answers.
+
+    The last VP that has a worker stays.
+    """
 
     kind: ClassVar[Kind] = Kind.VP_ORDER
     vp: U32

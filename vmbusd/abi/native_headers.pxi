@@ -96,6 +96,7 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t ring_writer
         uint32_t ring_write
         uint32_t ring_read
+        uint32_t home
         uint64_t interrupts
         uint64_t off_target
         uint8_t driver_state[256]

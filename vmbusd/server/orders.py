@@ -94,6 +94,7 @@ async def vp_online(partition: Partition, vp: int) -> dict[str, object]:
         partition,
         lambda: seat.state is VpState.ONLINE or seat.unplugged,
         f"VP {vp}: the guest has not given it a worker",
+        limits.WORKER_PATIENCE,
     )
     if seat.unplugged:
         raise RefusedError(f"VP {vp}: ordered offline meanwhile")
@@ -107,14 +108,19 @@ def _check(partition: Partition, objection: str) -> None:
         raise UsageError(objection)
 
 
-async def _until(partition: Partition, is_done: Callable[[], bool], why_not: str) -> None:
+async def _until(
+    partition: Partition,
+    is_done: Callable[[], bool],
+    why_not: str,
+    patience: float = limits.ORDER_PATIENCE,
+) -> None:
     """Raises RefusedError saying `why_not` when it takes too long, or why the partition ended."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.ORDER_PATIENCE
+    deadline = loop.time() + patience
     pause = limits.CLAIM_POLL_FIRST
     while not is_done():
         if loop.time() > deadline:
-            raise RefusedError(f"{why_not} within {limits.ORDER_PATIENCE:g} s; it goes on")
+            raise RefusedError(f"{why_not} within {patience:g} s; it goes on")
         await asyncio.sleep(pause)
         pause = min(2 * pause, limits.CLAIM_POLL_MAX)
         if partition.dead is not None:

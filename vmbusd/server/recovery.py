@@ -301,4 +301,5 @@ class Vps:
         seat.told_offline = True
         self._offline(seat.vp, live)
         moved = self._memory.sweep(seat.vp, live)
-        self._log.warning("VP retired", vp=seat.vp, live=live, bits_moved=moved)
+        say = self._log.info if seat.unplugged else self._log.warning
+        say("VP retired", vp=seat.vp, live=live, bits_moved=moved)

@@ -41,8 +41,8 @@ class Occupant(Protocol):
 @dataclass(slots=True)
 class Seat:
     """One VP. `asked`: its worker was asked to leave; `told_offline`: the bus was told that it has none, or
-    will have none; `unplugged`: it is to be offline, by order; `overdue`: it is to be retired as soon as there
-    is a VP to take its bits."""
+    will have none; `unplugged`: it is to be offline, by order; `overdue`: it is to be retired as soon as a VP
+    can take its bits."""
 
     vp: int
     state: VpState = VpState.VACANT

@@ -45,7 +45,7 @@ def test_a_refusal_answers_the_oldest_order(orders: VpOrders) -> None:
 
 
 def test_who_is_overtaken_hears_of_it(orders: VpOrders) -> None:
-    """An offline that is turned round before it is reached is refused; whoever waits for a state has it then."""
+    """An offline that is turned round before it is reached is refused; all who wait for one state have it."""
     first, second = orders.begin(1, online=False), orders.begin(1, online=True)
     orders.take(link.VpChanged(1, LEAVING, b""))
     orders.take(link.VpChanged(1, ONLINE, b""))

@@ -316,6 +316,12 @@ class Worker:
         """Ask `run` to return; callable from any thread and from callbacks."""
     def statistics(self) -> dict[str, int]: ...
 
+class PassWorker(Worker):
+    """A Worker until `use` is called; then its passes over the page are another extension's."""
+
+    def use(self, passes: object) -> None:
+        """`passes`: a capsule of struct vmb_pass. Raises UsageError for none, and while this worker runs."""
+
 def recover(vp: int, *, table: Buffer, events: Buffer, vpwork: Buffer, blocks: Buffer) -> tuple[int, int]:
     """(claims freed, bits put back) of a VP whose process is known to be dead."""
 

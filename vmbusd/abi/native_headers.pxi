@@ -196,6 +196,10 @@ cdef extern from "vmbus_core.h" nogil:
 cdef extern from "vmbus_core.h":
     ctypedef void (*vmb_callback)(void *, uint32_t, uint64_t) noexcept
     unsigned vmb_drain(vmb_worker *, vmb_callback, void *)
+    struct vmb_pass:
+        unsigned (*drain)(void *own, vmb_worker *, vmb_callback, void *) noexcept
+        void *own
+    const char *VMB_PASS_CAPSULE
 
 cdef extern from "vmbus_daemon.h" nogil:
     void vmb_slot_fill(vmb_table *, uint32_t, uint64_t)

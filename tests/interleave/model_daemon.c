@@ -237,7 +237,7 @@ static bool retire_step(const struct model *model)
             return false;
         return to(SWEEP_LOOK, "the worker has detached");
     case SWEEP_LOOK:
-        if (is_dead(model, p->a) && s->duty != RECOVER_VP + p->a && s->duty != HOST_DEAD) {
+        if (is_dead(model, p->a) && s->duty == ITEM_OF_SCRIPT) {
             s->todo |= duty_bit(RECOVER_VP + p->a); /* recovered first; this is begun again after it */
             return again_from_the_top(model, "the worker is dead");
         }

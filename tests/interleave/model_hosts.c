@@ -38,11 +38,13 @@ bool host_step(const struct model *model)
                 s->process[i].serving &= (uint8_t)~(1u << self);
         if (VMB_MUTANT(already_set_returns) && already)
             return finish(model, "or pending: was set");
-        return to(IDLE_LOAD, "or pending");
+        return to(IDLE_LOAD, features.percpu ? "sets the flag of its target" : "or pending");
     }
     case IDLE_LOAD: {
         p->b = load(IDLE + p->a);
         bool ring = (p->b & 1) && (marks() || p->b != p->rung[p->a]);
+        if (!ring && features.percpu)
+            return finish(model, "CPU is awake");
         return to(!ring ? RELOAD : marks() ? MARK_LOAD : POST, "load idle");
     }
     case MARK_LOAD:
@@ -53,6 +55,8 @@ bool host_step(const struct model *model)
     case POST:
         ++*rmw(SEMAPHORE + p->a);
         p->rung[p->a] = p->b;
+        if (features.percpu) /* a hypervisor changes the target between two signals, and sets one bit for each */
+            return finish(model, "interrupts the CPU");
         return to(VMB_MUTANT(shared_mark_after_post) ? MARK_AFTER : RELOAD, "post");
     case MARK_AFTER: store(MARK + p->a, 1, true); return to(RELOAD, "store mark");
     case RELOAD: {
@@ -65,8 +69,8 @@ bool host_step(const struct model *model)
     case AWAIT: return (s->word[SLOT + r] == (2u << 1 | OPEN)) && finish(model, "asked to open again");
     case ASK_HOST: *rmw(MODIFY) = 1; return finish(model, "post MODIFYCHANNEL");
     case AWAIT_ANSWER: return s->word[MODIFY + 1] && finish(model, "MODIFYCHANNEL is answered");
-    case UNLINK: *rmw(LIST) &= (uint8_t)~bit; return to(LINK, "unlink from the list of A");
-    case LINK: *rmw(LIST + item->vp) |= bit; return finish(model, "link into the list of B");
+    case UNLINK: *rmw(LIST) &= (uint8_t)~bit; return to(LINK, "L1: unlink from the list of A");
+    case LINK: *rmw(LIST + item->vp) |= bit; return finish(model, "L2: link into the list of B");
     default: return false;
     }
 }

@@ -105,7 +105,11 @@ static bool stop(const struct role *role)
     if (!role->stoppable || p->pc == FINISHED)
         return false;
     s->stopped |= (uint8_t)(1u << self);
-    p->owed = 0; /* a host stopped inside a signal holds back only that signal */
+    /* A host stopped inside a signal holds back only that signal. */
+    struct process_state stopped = {.pc = FINISHED, .buffered = p->buffered};
+    memcpy(stopped.word, p->word, sizeof p->word);
+    memcpy(stopped.value, p->value, sizeof p->value);
+    *p = stopped;
     model_step = "stopped for ever";
     return true;
 }
@@ -126,7 +130,8 @@ static bool kill_process(const struct role *role)
     if (role->kind == DAEMON)
         s->duty = daemon_hands_over((enum pc)p->pc);
     s->todo = role->kind == DAEMON ? 0 : s->todo;
-    *p = (struct process_state){.pc = FINISHED, .item = p->item, .owed = p->owed};
+    *p = (struct process_state){.pc = FINISHED, .owed = p->owed,
+                                .item = role->kind == DAEMON ? p->item : 0};
     model_step = "killed";
     return true;
 }

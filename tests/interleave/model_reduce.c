@@ -9,7 +9,7 @@
  *    reordered, or completed, such that it comes first. No process makes endlessly many such steps in a row:
  *    each loop of a machine leads through a step that is none. It is enough to try that step and no other.
  *  - A store that waits in a buffer is in memory as well when nobody else can touch its word again.
- * Who may still be stopped or killed makes no step alone: that would prevent it.
+ * Who may still be stopped or killed makes none that does more than look: the end comes to the same after it.
  */
 #include "machine.h"
 
@@ -85,9 +85,10 @@ static struct reach reach_of(const struct model *model, const struct model_state
 
 static struct reach others_reach(const struct model *model, const struct model_state *state, unsigned i)
 {
+    const bool admits = model->role[i].kind == DAEMON; /* nobody begins to play a VP before that */
     struct reach all = {0, 0};
     for (unsigned k = 0; k < PROCESSES; k++) {
-        if (k == i)
+        if (k == i || (admits && model->role[k].kind == WORKER && state->process[k].pc == FINISHED))
             continue;
         struct reach one = reach_of(model, state, k);
         all.reads |= one.reads;
@@ -144,21 +145,30 @@ static bool is_alone(const struct model *model, const struct model_state *state,
     const struct role *role = &model->role[i];
     const unsigned v = role->vp;
     const struct reach others = others_reach(model, state, i);
+    const bool ends = may_end(model, state, i);
 #define UNCHANGED(word) (!(others.changes >> (word) & 1))
 #define OWN(word) (!at->buffered && !((others.changes | others.reads) >> (word) & 1))
     switch ((enum pc)at->pc) {
-    case TARGET_LOAD: case RELOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
+    case TARGET_LOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
     case IDLE_LOAD: return UNCHANGED(IDLE + at->a);
-    case AWAKE: case JOURNAL: case JOURNAL_DONE: case OVER: return true;
     case BEGIN: return UNCHANGED(IDLE + v);
     case LOOK: case LOOK_AGAIN: return UNCHANGED(PENDING + v);
-    case TAKE: return OWN(PENDING + v);
     case DETACH: return UNCHANGED(ASKED + v) && !state->word[ASKED + v];
-    case ANNOUNCE: return OWN(IDLE + v);
     case PEEK: return UNCHANGED(SLOT + at->r);
+    default: break;
+    }
+    if (ends)
+        return false;
+    switch ((enum pc)at->pc) {
+    case RELOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
+    case AWAKE: case JOURNAL: case JOURNAL_DONE: case OVER: return true;
+    case TAKE: return OWN(PENDING + v);
+    case ANNOUNCE: return OWN(IDLE + v);
     case GRAB: case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
     case CALL: case RETURN: /* also the notes of the rules: no host sets a bit, nobody else calls or closes */
         return OWN(CLAIM + at->r) && UNCHANGED(SLOT + at->r) && UNCHANGED(PENDING + v);
+    case FREE_0: case FREE_1: return OWN(CLAIM + at->pc - FREE_0);
+    case CLEAR_TAKEN: return OWN(TAKEN + at->a);
     default: return false;
     }
 #undef UNCHANGED

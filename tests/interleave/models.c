@@ -16,6 +16,9 @@
 #define DAEMON_DIES(...) {.name = "daemon", .kind = DAEMON, .mortal = true, .script = {__VA_ARGS__}}
 #define WORKER_0 {.name = "worker 0", .kind = WORKER, .vp = 0}
 #define WORKER_1 {.name = "worker 1", .kind = WORKER, .vp = 1}
+#define HYPERVISOR {.name = "host", .kind = DAEMON, .script = {{MODIFY_TARGET, 0, 1}}}
+#define CPU_A {.name = "CPU A", .kind = WORKER, .vp = 0}
+#define CPU_B {.name = "CPU B", .kind = WORKER, .vp = 1}
 #define WORKER_0_DIES {.name = "worker 0", .kind = WORKER, .vp = 0, .mortal = true}
 
 const struct model models[] = {
@@ -91,11 +94,11 @@ const struct model models[] = {
 
     {"percpu-move-first", "the guest moves the channel between its lists, then asks the host for VP 1",
      .role = {HOST(S(0)), {.name = "guest", SCRIPT_OF({MOVE_IN_LISTS, 0, 1}, {POST_MODIFY, 0, 0})},
-              ASKED_FOR({MODIFY_TARGET, 0, 1}), WORKER_0, WORKER_1}},
+              HYPERVISOR, CPU_A, CPU_B}},
     {"percpu-move-last", "the guest asks the host for VP 1, awaits the answer, then moves the channel",
      .role = {HOST(S(0)),
               {.name = "guest", SCRIPT_OF({POST_MODIFY, 0, 0}, {AWAIT_MODIFIED, 0, 0}, {MOVE_IN_LISTS, 0, 1})},
-              ASKED_FOR({MODIFY_TARGET, 0, 1}), WORKER_0, WORKER_1}},
+              HYPERVISOR, CPU_A, CPU_B}},
     {0},
 };
 

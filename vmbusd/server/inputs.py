@@ -17,6 +17,7 @@ from vmbusd.abi.link import Role
 from vmbusd.abi.messages import UNSUCCESSFUL
 from vmbusd.bus.bus import Bus
 from vmbusd.bus.effects import Effect
+from vmbusd.server.fault_requests import FaultSpec
 
 _GUEST: Final = b"g"
 _HOST: Final = b"h"
@@ -179,6 +180,50 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     redelivered: int
 
 
+class FaultAdded(msgspec.Struct, frozen=True, tag=30, array_like=True):
+    """A fault was armed."""
+
+    rule: int
+    fault: FaultSpec
+
+
+class FaultRemoved(msgspec.Struct, frozen=True, tag=31, array_like=True):
+    """A fault was taken back."""
+
+    rule: int
+
+
+class FaultFired(msgspec.Struct, frozen=True, tag=32, array_like=True):
+    """A fault came: its occasions and how often it came, this time included."""
+
+    rule: int
+    seen: int
+    fired: int
+
+
+class NotTaken(msgspec.Struct, frozen=True, tag=33, array_like=True):
+    """A fault dropped packet `sequence` of a link (0: of a plain link) before the bus took it."""
+
+    role: Role
+    number: int
+    sequence: int
+    rule: int
+    seen: int
+    fired: int
+
+
+class NotSent(msgspec.Struct, frozen=True, tag=34, array_like=True):
+    """A fault dropped what the link would have been told as packet `sequence` (0: a plain link), by the input
+    before this one; the next that it is told has that number."""
+
+    role: Role
+    number: int
+    sequence: int
+    rule: int
+    seen: int
+    fired: int
+
+
 ToBus = (
     GuestPacket
     | HostPacket
@@ -200,7 +245,9 @@ ToBus = (
 """What the bus hears of."""
 OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
 """What it does not."""
-Input = ToBus | OfServer
+OfFaults = FaultAdded | FaultRemoved | FaultFired | NotTaken | NotSent
+"""What goes wrong on purpose."""
+Input = ToBus | OfServer | OfFaults
 _Other = (
     NoPages
     | TakenBack
@@ -221,6 +268,7 @@ _Other = (
     | LinkConfirmed
     | LinkLost
     | SeatSet
+    | OfFaults
 )
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Other, strict=True)

@@ -25,6 +25,7 @@ from vmbusd.server.attached import Attached
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
+from vmbusd.server.faults import Faults
 from vmbusd.server.guest_pages import GuestPages
 from vmbusd.server.journal import Journal
 from vmbusd.server.keeper import Keeper
@@ -32,6 +33,7 @@ from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory, encode_grants
 from vmbusd.server.objects import ObjectSet, SharedObject
 from vmbusd.server.recovery import Vps
+from vmbusd.server.steps import Step, Steps
 from vmbusd.server.tokens import Tokens
 
 
@@ -39,7 +41,7 @@ class Partition:
     """A living partition, until `close`; `starting` makes it.
 
     Attributes: `name`, `spec`; `bus`; `memory`; `pages`, those that the guest named; `keeper`, its journal;
-    `vps`; `control`, the guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead,
+    `vps`; `faults`, what is to go wrong on purpose, and `steps`, where; `control`, the guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead,
     or None; `warnings`, what an administrator should know; `counters`, effects carried out and refused.
     """
 
@@ -61,6 +63,7 @@ class Partition:
         self.objects = objects
         self.memory = memory
         self.bus = bus
+        self.steps = journal.steps = Steps()
         self.keeper = Keeper(journal, lambda: state.encode(state.of(self)), self.log)
         self.vps = Vps(
             loop,
@@ -69,10 +72,12 @@ class Partition:
             offline=lambda vp, live: self.feed(None, inputs.Offline(vp, live)),
             online=lambda vp: self.feed(None, inputs.Online(vp)),
             keep=self.keeper.keep,
+            reach=self.steps.reach,
         )
         self.pages = GuestPages(loop, self.memory, self.log)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.tokens = Tokens()
+        self.faults = Faults(loop, self)
         self.control: GuestControl | None = None
         self.workers: set[Worker] = set()
         self.hosts: dict[int, HostLink] = {}
@@ -122,6 +127,7 @@ class Partition:
     def _take_in(self, source: Attached | None, what: inputs.ToBus) -> None:
         if not isinstance(what, inputs.NoPages):
             self._cause = self.keeper.keep(what)
+            self.steps.reach(Step.APPENDED)
         self._carry_out(inputs.apply(self.bus, what, trusted=self.spec.trusted), source)
 
     def answer_for(self, host: HostLink, offer_id: int, gpadl: int) -> None:
@@ -222,11 +228,11 @@ class Partition:
 
     def link_renewed(self, attached: Attached, shown: bytes) -> None:
         """A link came back with the token `shown`, and is about to be told its new one."""
-        self.keeper.keep(inputs.LinkRenewed(attached.role, _number(attached), shown, attached.token))
+        self.keeper.keep(inputs.LinkRenewed(attached.role, attached.number, shown, attached.token))
 
     def link_confirmed(self, attached: Attached, received: int) -> None:
         """Its peer has our packets up to this number."""
-        self.keeper.keep(inputs.LinkConfirmed(attached.role, _number(attached), received))
+        self.keeper.keep(inputs.LinkConfirmed(attached.role, attached.number, received))
 
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
@@ -347,6 +353,7 @@ class Partition:
         self.vps.stop()
         self.closing.stop()
         self.pages.close()
+        self.faults.stop()
         self._set_alarm()
         self._inputs.clear()
         for attached in self.links():
@@ -366,6 +373,7 @@ class Partition:
         self.keeper.close()
         self.vps.stop()
         self.closing.stop()
+        self.faults.stop()
         self._set_alarm()
         self._let_go()
         self.objects.close()
@@ -376,10 +384,3 @@ class Partition:
         self.hosts.clear()
         self.workers.clear()
         self.memory.close()
-
-
-def _number(attached: Attached) -> int:
-    """Which of its role a link is."""
-    if isinstance(attached, HostLink):
-        return attached.number
-    return attached.vp if isinstance(attached, Worker) else 0

@@ -21,6 +21,7 @@ from vmbusd.server import limits
 from vmbusd.server.inputs import SeatSet
 from vmbusd.server.memory import Memory
 from vmbusd.server.peer import Peer
+from vmbusd.server.steps import Step
 
 
 class VpState(enum.IntEnum):
@@ -85,9 +86,10 @@ class Vps:
         offline: Callable[[int, int], None],
         online: Callable[[int], None],
         keep: Callable[[SeatSet], object],
+        reach: Callable[[Step], object] = lambda _: None,
     ) -> None:
         """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that; `keep`
-        puts a change into the journal."""
+        puts a change into the journal; `reach` is called at named steps."""
         self.seats = [Seat(vp) for vp in range(memory.vps)]
         self._loop = loop
         self._memory = memory
@@ -95,6 +97,7 @@ class Vps:
         self._offline = offline
         self._online = online
         self._keep = keep
+        self._reach = reach
 
     def live(self, besides: int = -1) -> int | None:
         """A VP that has a worker, other than `besides`."""
@@ -148,7 +151,9 @@ class Vps:
     def dead(self, vp: int) -> None:
         """The worker's process is known to be gone."""
         seat = self.seats[vp]
+        self._reach(Step.DEATH_SEEN)
         freed, redelivered = self._memory.recover(vp)
+        self._reach(Step.RECOVERED)
         seat.recoveries += 1
         seat.redelivered += redelivered
         self._vacate(seat)
@@ -265,6 +270,8 @@ class Vps:
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
+        self._reach(Step.RETIRE_WORD)
         self._offline(seat.vp, live)
+        self._reach(Step.RETIRE_TARGETS)
         moved = self._memory.sweep(seat.vp, live)
         self._log.warning("VP retired", vp=seat.vp, live=live, bits_moved=moved)

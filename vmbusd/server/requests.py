@@ -11,6 +11,7 @@ import msgspec
 
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ProtocolError
+from vmbusd.server.fault_requests import FaultRequest
 
 Kind = Literal["bad-request", "unknown-partition", "refused", "resource", "internal"]
 
@@ -81,7 +82,18 @@ class Reset(msgspec.Struct, frozen=True, tag="reset", tag_field="command", forbi
     partition: str
 
 
-Request = Status | Channels | Table | PartitionAdd | PartitionRemove | Reexec | Retarget | Rescind | Reset
+Request = (
+    Status
+    | Channels
+    | Table
+    | PartitionAdd
+    | PartitionRemove
+    | Reexec
+    | Retarget
+    | Rescind
+    | Reset
+    | FaultRequest
+)
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 from vmbusd import __version__
 from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
+from vmbusd.ctl import fault
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import config, requests
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("partition", metavar="PARTITION")
         for number in numbers:
             command.add_argument(number, metavar=number.upper(), type=int)
+    fault.add_parser(commands, common)
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[common], help="make a partition")
@@ -87,6 +89,8 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
         return requests.Rescind(arguments.partition, arguments.relid)
     if arguments.command == "reset":
         return requests.Reset(arguments.partition)
+    if arguments.command == "fault":
+        return fault.request(arguments)
     if arguments.action == "remove":
         return requests.PartitionRemove(arguments.partition)
     name, spec = config.parse_partition(arguments.partition)
@@ -102,6 +106,9 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         return
     if arguments.command == "reexec":
         print(f"vmbusd (pid {result['pid']}) runs anew")
+        return
+    if arguments.command == "fault":
+        fault.show(arguments, result)
         return
     if arguments.command in ORDERS:
         print(f"partition {arguments.partition}: {ORDERS[arguments.command].format(**result)}")

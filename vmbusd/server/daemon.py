@@ -21,11 +21,10 @@ from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
-from vmbusd.server import journal, limits, log, orders, reexec, requests, starting, status
+from vmbusd.server import faults, journal, limits, log, orders, reexec, requests, starting, status
 from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
-from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove
 from vmbusd.server.notify import Notifier
 from vmbusd.server.partition import Partition
 from vmbusd.server.reclaim import Reclaimed, reclaim
@@ -84,9 +83,7 @@ class Daemon:
             ),
             requests.Rescind: lambda r: self._order(orders.rescind(self._partition(r.partition), r.relid)),
             requests.Reset: lambda r: self._order(orders.reset(self._partition(r.partition))),
-            FaultAdd: lambda r: {"id": self._partition(r.partition).faults.add(r.fault)},
-            FaultList: lambda r: self._partition(r.partition).faults.view(),
-            FaultRemove: lambda r: {"removed": self._partition(r.partition).faults.remove(r.id)},
+            **faults.acts(self._partition),
         }
         self._again = again
         self._handed_over = handed_over

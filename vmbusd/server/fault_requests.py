@@ -8,18 +8,20 @@ import msgspec
 
 
 class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One fault that a partition is to have.
+    """One fault that a partition is to have; None and 0 where it says nothing.
 
-    Where: `relid` a channel with its subchannels, `vp`, `host` a link number, `step` a named step, `messages`
-    names of messages (none: all); None is everywhere. When, of the occasions that match: the first `after`
-    pass, then the first and each `every`-th after it has the fault with `probability`, at most `times` times (None: no end). `delay`
-    in microseconds, `rate` per second. `seed` decides what chance decides, the same way each time.
+    Where: `relid`, a channel, and of a primary its subchannels too; `vp`; `host`, the number of a host link;
+    `who`, "hosts" or "guests"; `step`, a named step; `messages`, their names (none: all). When, of the
+    occasions that match: the first `after` pass, then the first and each `every`-th behind it has the fault
+    with `probability`, at most `times` times. `delay` in microseconds, `rate` per second. `seed` decides what
+    chance decides, the same way each time.
     """
 
     kind: str
     relid: int | None = None
     vp: int | None = None
     host: int | None = None
+    who: str | None = None
     step: str | None = None
     messages: tuple[str, ...] = ()
     probability: float = 1.0

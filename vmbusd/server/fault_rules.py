@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
-from vmbusd.abi import device_link, layout, wire
+from vmbusd.abi import device_link, faults, layout, wire
 from vmbusd.abi.errors import UsageError
+from vmbusd.abi.faults import MAX_COUNT, MAX_DELAY, MAX_SEED, MAX_STUCK, Rule
 from vmbusd.server import limits
 from vmbusd.server.fault_requests import FaultSpec
 from vmbusd.server.steps import Step
@@ -20,13 +21,10 @@ from vmbusd.server.steps import Step
 MAX_RULES: Final = 64
 """Faults of one partition: a test uses a few, and each message is held against those of its direction."""
 MAX_MESSAGE_DELAY: Final = 10_000_000
-"""Microseconds that a message may be kept back: ten seconds is longer than any client here waits."""
+"""Microseconds that a message may be kept back: ten seconds is as long as a client waits for an answer."""
 MAX_RATE: Final = 10_000
-"""Spurious bits per second: far more than a machine makes by mistake, and one percent of the daemon's time."""
+"""Spurious bits per second: far more than a machine makes by mistake, and little of the daemon's time."""
 DEFAULT_RATE: Final = 100
-MAX_COUNT: Final = 2**32 - 1
-"""Of occasions: `after`, `every` and `times`."""
-MAX_SEED: Final = 2**64 - 1
 
 
 class Kind(enum.StrEnum):
@@ -45,6 +43,13 @@ CHANNEL_MESSAGES: Final[Mapping[str, int]] = {row.name: row.number for row in wi
 DEVICE_MESSAGES: Final[Mapping[str, int]] = {kind.name: kind.value for kind in device_link.Kind}
 """Device messages by name."""
 
+DATA_KINDS: Final = tuple(kind.name.lower().replace("_", "-") for kind in faults.Kind)
+"""Faults of the data path, which hosts and workers make themselves."""
+
+STUCK_VP: Final = "stuck-vp"
+_OF_DATA: Final = frozenset(
+    {"relid", "vp", "host", "who", "step", "probability", "every", "after", "times", "delay", "seed"}
+)
 _COUNTED: Final = frozenset({"probability", "every", "after", "times", "seed"})
 
 
@@ -81,9 +86,12 @@ def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
 
     Raises UsageError naming kind, field and value.
     """
+    if fault.kind in DATA_KINDS:
+        _check_data(fault, vps)
+        return fault
     shape = _SHAPES.get(fault.kind)
     if shape is None:
-        raise UsageError(f"fault {fault.kind!r}: one of {', '.join(_SHAPES)}")
+        raise UsageError(f"fault {fault.kind!r}: one of {', '.join((*DATA_KINDS, *_SHAPES))}")
     try:
         _check_fields(fault, shape)
         _check_values(fault, shape, vps)
@@ -95,6 +103,28 @@ def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
     if fault.kind == Kind.SPURIOUS_BIT and fault.rate is None:
         return msgspec.structs.replace(fault, rate=DEFAULT_RATE)
     return fault
+
+
+def of_data(fault: FaultSpec, *, device: bool) -> Rule:
+    """The rule for the table; `device`: it covers the subchannels of its channel. Raises UsageError."""
+    fields = {
+        name: value
+        for name in _OF_DATA
+        if (value := getattr(fault, name)) is not None and value != getattr(_DEFAULTS, name)
+    }
+    return faults.parse({"kind": fault.kind, "device": device, **fields})
+
+
+def _check_data(fault: FaultSpec, vps: int) -> None:
+    try:
+        _check_fields(fault, _Shape(_OF_DATA))
+        _within("vp", fault.vp, 0, vps - 1)
+        _within("times", fault.times, 1, MAX_COUNT)
+        most_delay = MAX_STUCK if fault.kind == STUCK_VP else MAX_DELAY
+        _within("delay", fault.delay, 1, most_delay, " microseconds")
+        of_data(fault, device=False)
+    except UsageError as error:
+        raise UsageError(f"fault {fault.kind}: {str(error).removeprefix('fault: ')}") from error
 
 
 def _check_fields(fault: FaultSpec, shape: _Shape) -> None:

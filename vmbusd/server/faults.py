@@ -1,4 +1,4 @@
-"""The faults of one partition: armed and taken back by an administrator, met by messages, kept over a restart.
+"""The faults of one partition: armed and taken back by an administrator, met by messages, kept for the next.
 
 A message is dropped at the edge of the bus: before the bus takes it, or instead of being sent, and then it
 has no number in its session. Both are in the journal, so the next daemon neither takes nor sends it again,
@@ -18,8 +18,9 @@ from vmbusd.abi import device_link, link, wire
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Role
 from vmbusd.server import fault_rules, inputs
-from vmbusd.server.armed import Armed, FaultState
-from vmbusd.server.fault_requests import FaultSpec
+from vmbusd.server.armed import NO_SLOT, Armed, FaultState
+from vmbusd.server.data_faults import DataFaults
+from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultSpec
 from vmbusd.server.fault_rules import MAX_RULES, Kind
 from vmbusd.server.spurious import Spurious
 from vmbusd.server.steps import Step
@@ -39,11 +40,20 @@ _TO_GUEST: Final = frozenset(row.number for row in wire.MESSAGES if row.sender i
 _FROM_HOST: Final = device_link.FROM_HOST_KINDS
 _TO_HOST: Final = frozenset(device_link.Kind) - _FROM_HOST
 
-RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 22, 24), 8)
+RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 18, 19, 20, 22, 24), 8)
 """Offset of the relid in the channel messages that name a channel, by number (Linux 6.1 hyperv.h)."""
 NO_OFFER: Final = frozenset({"PROVIDE_SOCKETS", "SOCKET_ANSWER", "SOCKETS_PROVIDED", "SOCKET_CONNECT"})
 """Device messages that do not begin with an offer id."""
 _HAS_OFFER: Final = frozenset(kind.value for kind in device_link.Kind if kind.name not in NO_OFFER)
+
+
+def acts(partition: Callable[[str], "Partition"]) -> dict[type[Any], Callable[[Any], Any]]:
+    """What the daemon does for each request; `partition` finds the one of a name."""
+    return {
+        FaultAdd: lambda r: {"id": partition(r.partition).faults.add(r.fault)},
+        FaultList: lambda r: partition(r.partition).faults.view(),
+        FaultRemove: lambda r: {"removed": partition(r.partition).faults.remove(r.id)},
+    }
 
 
 class Faults:
@@ -60,6 +70,7 @@ class Faults:
         self.from_host: tuple[Armed, ...] = ()
         self._loop = loop
         self._partition = partition
+        self._data = DataFaults(partition.memory, lambda: partition.hosts)
         self._rules: dict[int, Armed] = {}
         self._next = 1
         self._spurious: dict[int, Spurious] = {}
@@ -77,10 +88,13 @@ class Faults:
             raise UsageError(f"fault {fault.kind}: host {fault.host}: there is no such link")
         if len(self._rules) >= MAX_RULES:
             raise ResourceError(f"partition {partition.name} has {MAX_RULES} faults, which is the most")
-        made = self._next
-        partition.keeper.keep(inputs.FaultAdded(made, fault))
+        made, slot, device = self._next, NO_SLOT, False
+        if fault.kind in fault_rules.DATA_KINDS:
+            slot = self._data.free([rule.slot for rule in self._rules.values()])
+            device = fault.relid is not None and partition.bus.primary_of(fault.relid) == fault.relid
+        partition.keeper.keep(inputs.FaultAdded(made, fault, slot, device))
         self._next += 1
-        self._rules[made] = Armed(made, fault)
+        self._rules[made] = Armed(FaultState(made, fault, 0, 0, slot, device))
         self._refresh()
         partition.log.warning("fault armed", fault=made, **_fields(fault))
         return made
@@ -102,10 +116,17 @@ class Faults:
 
     def view(self) -> dict[str, Any]:
         """For the status: whether any is armed, and each rule with its counts."""
-        return {"armed": bool(self._rules), "rules": [self._rule_view(each) for each in self._rules.values()]}
+        on_data = any(rule.slot != NO_SLOT for rule in self._rules.values())
+        counts = self._data.counts() if on_data and self._partition.dead is None else {}
+        return {
+            "armed": bool(self._rules),
+            "rules": [_rule_view(each, counts.get(each.slot, {})) for each in self._rules.values()],
+        }
 
-    def _rule_view(self, rule: Armed) -> dict[str, Any]:
-        return {"id": rule.id, **_fields(rule.fault), "seen": rule.seen, "fired": rule.fired}
+    def host_ends(self, number: int) -> None:
+        """The page of a host link is about to go, and what it counted with it."""
+        if self._rules:
+            self._data.host_ends(number)
 
     # -- restart -------------------------------------------------------------------------------------------
 
@@ -116,21 +137,31 @@ class Faults:
     def restore(self, next_id: int, states: Iterable[FaultState]) -> None:
         """Go on with the faults of a daemon before us; nothing goes wrong before `go_on`."""
         self._next = next_id
-        self._rules = {each.id: Armed(each.id, each.fault, each.seen, each.fired) for each in states}
+        self._rules = {each.id: Armed(each) for each in states}
 
     def go_on(self) -> None:
         """The rules hold from now on."""
         self._refresh()
 
     def stop(self) -> None:
-        """The partition ends: nothing goes wrong any more."""
-        self._rules.clear()
-        self._refresh()
+        """The daemon looks after the partition no more; what is in the table stays."""
+        for each in self._spurious.values():
+            each.stop()
+        self._spurious.clear()
+        self.to_guest = self.from_guest = self.to_host = self.from_host = ()
+        self._partition.steps.armed = {}
 
     # -- what is armed -------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Make the short cuts say what the rules say."""
+        """Make the table and the short cuts say what the rules say."""
+        self._data.install(
+            {
+                rule.slot: fault_rules.of_data(rule.fault, device=rule.device)
+                for rule in self._rules.values()
+                if rule.slot != NO_SLOT
+            }
+        )
         self.to_guest = self._meaning(_GUEST, _TO_GUEST)
         self.from_guest = self._meaning(_GUEST, _FROM_GUEST)
         self.to_host = self._meaning(_HOST, _TO_HOST)
@@ -247,6 +278,14 @@ def _relid(number: int, message: bytes) -> int:
 
 def _seconds(rule: Armed) -> float:
     return (rule.fault.delay or 0) / 1e6
+
+
+def _rule_view(rule: Armed, counted: dict[str, int]) -> dict[str, Any]:
+    """A rule with its counts: those of the data path by whom the fault came to."""
+    view = {"id": rule.id, **_fields(rule.fault)}
+    if rule.slot == NO_SLOT:
+        return view | {"seen": rule.seen, "fired": rule.fired}
+    return view | {"fired": sum(counted.values()), "fired_by": counted}
 
 
 def _fields(fault: FaultSpec) -> dict[str, Any]:

@@ -181,10 +181,12 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
 
 
 class FaultAdded(msgspec.Struct, frozen=True, tag=30, array_like=True):
-    """A fault was armed."""
+    """A fault was armed; `slot` and `device` as in its `armed.FaultState`."""
 
     rule: int
     fault: FaultSpec
+    slot: int
+    device: bool
 
 
 class FaultRemoved(msgspec.Struct, frozen=True, tag=31, array_like=True):

@@ -41,8 +41,9 @@ class Partition:
     """A living partition, until `close`; `starting` makes it.
 
     Attributes: `name`, `spec`; `bus`; `memory`; `pages`, those that the guest named; `keeper`, its journal;
-    `vps`; `faults`, what is to go wrong on purpose, and `steps`, where; `control`, the guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead,
-    or None; `warnings`, what an administrator should know; `counters`, effects carried out and refused.
+    `vps`; `faults`, what goes wrong on purpose, and `steps`, where; `control`, the guest's control link;
+    `workers`, `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an administrator
+    should know; `counters`, effects carried out and refused.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Partition:
             offline=lambda vp, live: self.feed(None, inputs.Offline(vp, live)),
             online=lambda vp: self.feed(None, inputs.Online(vp)),
             keep=self.keeper.keep,
-            reach=self.steps.reach,
+            steps=self.steps,
         )
         self.pages = GuestPages(loop, self.memory, self.log)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
@@ -308,6 +309,7 @@ class Partition:
         # A host that found its own object truncated leaves before the next look: say so while it is there.
         self.check_objects()
         self.feed(None, inputs.HostGone(host.number))
+        self.faults.host_ends(host.number)
         self.objects.remove_host(host.number)
         self.pages.host_gone(host.number)
 

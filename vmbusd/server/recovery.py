@@ -21,7 +21,7 @@ from vmbusd.server import limits
 from vmbusd.server.inputs import SeatSet
 from vmbusd.server.memory import Memory
 from vmbusd.server.peer import Peer
-from vmbusd.server.steps import Step
+from vmbusd.server.steps import Step, Steps
 
 
 class VpState(enum.IntEnum):
@@ -86,10 +86,10 @@ class Vps:
         offline: Callable[[int, int], None],
         online: Callable[[int], None],
         keep: Callable[[SeatSet], object],
-        reach: Callable[[Step], object] = lambda _: None,
+        steps: Steps | None = None,
     ) -> None:
         """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that; `keep`
-        puts a change into the journal; `reach` is called at named steps."""
+        puts a change into the journal; `steps`: where a fault may end us."""
         self.seats = [Seat(vp) for vp in range(memory.vps)]
         self._loop = loop
         self._memory = memory
@@ -97,7 +97,7 @@ class Vps:
         self._offline = offline
         self._online = online
         self._keep = keep
-        self._reach = reach
+        self._steps = steps or Steps()
 
     def live(self, besides: int = -1) -> int | None:
         """A VP that has a worker, other than `besides`."""
@@ -131,7 +131,7 @@ class Vps:
         self._tell_online(seat)
         for other in self.seats:
             if other.state is VpState.OFFLINE:
-                self._memory.sweep(other.vp, vp)
+                self._sweep(other.vp, vp)
             elif other.state is VpState.VACANT and other.overdue:
                 self._retire(other, vp)
         return seat.incarnation
@@ -142,7 +142,7 @@ class Vps:
         self._vacate(seat)
         live = self.live(vp)
         if live is not None:
-            self._memory.sweep(vp, live)
+            self._sweep(vp, live)
 
     def unlinked(self, vp: int) -> None:
         """The worker's link is gone while its process lives: it may still be inside a callback."""
@@ -151,9 +151,9 @@ class Vps:
     def dead(self, vp: int) -> None:
         """The worker's process is known to be gone."""
         seat = self.seats[vp]
-        self._reach(Step.DEATH_SEEN)
+        self._steps.reach(Step.DEATH_SEEN)
         freed, redelivered = self._memory.recover(vp)
-        self._reach(Step.RECOVERED)
+        self._steps.reach(Step.RECOVERED)
         seat.recoveries += 1
         seat.redelivered += redelivered
         self._vacate(seat)
@@ -183,7 +183,7 @@ class Vps:
         live = self.live()
         for seat in self.seats:
             if seat.state is VpState.OFFLINE and live is not None:
-                self._memory.sweep(seat.vp, live)
+                self._sweep(seat.vp, live)
         for doorbell in self._memory.doorbells:
             doorbell.ring()
 
@@ -235,6 +235,13 @@ class Vps:
             pid, state, start_time, incarnation = owner
             self._memory.table.set_owner(seat.vp, pid, state, start_time, incarnation)
 
+    def _sweep(self, vp: int, live: int) -> int:
+        if Step.SWEPT in self._steps.armed:
+            # What a sweep has done before it clears: if nothing ends us here, it is done once more.
+            self._memory.copy_bits(vp, live)
+            self._steps.reach(Step.SWEPT)
+        return self._memory.sweep(vp, live)
+
     def _tell_online(self, seat: Seat) -> None:
         if seat.told_offline:
             seat.told_offline = False
@@ -270,8 +277,8 @@ class Vps:
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
-        self._reach(Step.RETIRE_WORD)
+        self._steps.reach(Step.RETIRE_WORD)
         self._offline(seat.vp, live)
-        self._reach(Step.RETIRE_TARGETS)
-        moved = self._memory.sweep(seat.vp, live)
+        self._steps.reach(Step.RETIRE_TARGETS)
+        moved = self._sweep(seat.vp, live)
         self._log.warning("VP retired", vp=seat.vp, live=live, bits_moved=moved)

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from vmbusd.abi import device_link, link
 from vmbusd.abi.errors import ProtocolError, ResourceError
 from vmbusd.abi.link import Role
@@ -149,7 +151,7 @@ class Replay:
 
     def _of_faults(self, what: inputs.OfFaults) -> None:
         if isinstance(what, inputs.FaultAdded):
-            self.faults[what.rule] = FaultState(what.rule, what.fault)
+            self.faults[what.rule] = FaultState(what.rule, what.fault, 0, 0, what.slot, what.device)
             self.next_fault = what.rule + 1
         elif isinstance(what, inputs.FaultRemoved):
             self.faults.pop(what.rule, None)
@@ -157,7 +159,7 @@ class Replay:
             if isinstance(what, inputs.NotTaken) and what.sequence:
                 self._heard((what.role, what.number), what.sequence)
             if (fault := self.faults.get(what.rule)) is not None:
-                self.faults[what.rule] = FaultState(fault.id, fault.fault, what.seen, what.fired)
+                self.faults[what.rule] = msgspec.structs.replace(fault, seen=what.seen, fired=what.fired)
 
     # -- links ---------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class Spurious:
             drawn = draw(self._rule.fault.seed, self._rule.seen)
             vp = vps[(drawn >> 16) % len(vps)]
             EventFlags(partition.memory.event_pages, vp * layout.PAGE).set(self._flag(drawn))
-            if drawn >> 63:
+            if drawn >> 30:
                 partition.memory.doorbells[vp].ring()
 
     def _set_at_host(self, number: int, count: int) -> None:
@@ -92,7 +92,7 @@ class Spurious:
                 if not self._rule.fires():
                     return
                 drawn = draw(self._rule.fault.seed, self._rule.seen)
-                if drawn >> 63:
+                if drawn >> 30:
                     end.sender.signal(self._flag(drawn))
                 else:
                     end.flags.set(self._flag(drawn))

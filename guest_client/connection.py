@@ -169,6 +169,10 @@ class Connection(Machine):
             self._known(channel)
             return self._begin(self._client.retarget, channel.relid, vp, now=channel.target_vp)
 
+    def reserve_pages(self, count: int) -> int:
+        """See `Guest.reserve_pages`."""
+        return self._rings.memory.allocate(count)
+
     def drop(self, channel: Channel) -> None:
         """See `Channel.drop`."""
         self._perform(self._drop, channel)

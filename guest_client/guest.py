@@ -28,6 +28,7 @@ from guest_client.driver import Driver, checked, name_of
 from guest_client.players import Players, ProcessPlayers, ThreadPlayers
 from guest_client.probing import Probing
 from guest_client.session import Session
+from guest_client.supervisor import COMMAND
 from guest_client.versions import options
 from guest_client.vps import STATES, VpOrders
 from guest_client.worker import Service, check_cpus
@@ -46,7 +47,10 @@ Workers = Literal["thread", "process"]
 
 
 class Guest(Session):
-    """One guest of one partition. Runs once. A context manager; leaving it ends everything."""
+    """One guest of one partition. Runs once. A context manager; leaving it ends everything.
+
+    Attributes: `partition`; `vps`; `worker_command`, what plays a VP with `workers="process"`.
+    """
 
     def __init__(
         self, connection: "Callable[[Guest], Connection]", partition: str, runtime_dir: Path
@@ -59,6 +63,7 @@ class Guest(Session):
         self._probing = Probing(lambda channel: self._connection.give_up(channel))
         self._delivered = False
         self._players: Players | None = None
+        self.worker_command: Sequence[str] = COMMAND
         self._started = False
         self._vp_orders = VpOrders(lambda packet: self._connection.post(packet))
         self._connection = connection(self)
@@ -184,7 +189,9 @@ class Guest(Session):
             self._players = ThreadPlayers(service, self._connection, count, pinning, self._fail)
         else:
             names = [name_of(driver) for driver in self._drivers.values()]
-            self._players = ProcessPlayers(service, self._connection, count, pinning, self._fail, names)
+            self._players = ProcessPlayers(
+                service, self._connection, count, pinning, self._fail, names, self.worker_command
+            )
         self._started = True
         self._probing.start()
         self._players.start()

@@ -169,6 +169,7 @@ class ProcessPlayers:
         cpus: Sequence[int],
         fail: Fail,
         drivers: Sequence[DriverName],
+        command: Sequence[str],
     ) -> None:
         self._service = service
         self._connection = connection
@@ -179,7 +180,12 @@ class ProcessPlayers:
         # From the first open on: the control process must not write a ring without its lock.
         connection.space.feed.shared = True
         self._supervisor = Supervisor(
-            vps, orders=self._orders, died=self._died, revived=self._revived, failed=fail
+            vps,
+            orders=self._orders,
+            died=self._died,
+            revived=self._revived,
+            failed=fail,
+            command=command,
         )
 
     def start(self) -> None:

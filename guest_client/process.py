@@ -22,7 +22,7 @@ from guest_client.channel import Channel, log_failure
 from guest_client.driver import Driver, DriverName
 from guest_client.feed import Feed
 from guest_client.space import Space
-from guest_client.worker import Service, VpWorker, admit
+from guest_client.worker import Make, Service, VpWorker, admit, shipped
 from vmbusd.abi import link
 from vmbusd.abi.errors import LinkClosed, RefusedError, VmbusError
 from vmbusd.abi.native import Registry
@@ -117,7 +117,7 @@ class Callbacks:
         return home in (None, vp)
 
 
-def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event) -> None:
+def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event, make: Make) -> None:
     """Serve the VP that the first line of orders names, until an orderly end."""
     first = lines[0]
     made = [drivers.make(DriverName(*name)) for name in first["drivers"]]
@@ -141,7 +141,7 @@ def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event
         return news is not None
 
     watch = {orders.fileno(): heard}
-    worker = VpWorker(service, attached, callbacks.registry, hosts=space.hosts, watch=watch)
+    worker = VpWorker(service, attached, callbacks.registry, hosts=space.hosts, watch=watch, make=make)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     if stopping.is_set():
         worker.stop()
@@ -153,8 +153,11 @@ def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event
         raise worker.reason
 
 
-def main() -> int:
-    """Run as `python -m guest_client.process` by the supervisor alone."""
+def main(make: Make = shipped) -> int:
+    """Run as `python -m guest_client.process` by the supervisor alone.
+
+    A program of its own whose VPs are played otherwise calls this with its `make` (`Guest.worker_command`).
+    """
     logging.basicConfig(level=logging.WARNING, format="%(process)d %(levelname)s %(name)s: %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -165,7 +168,7 @@ def main() -> int:
     lines = orders.first()
     try:
         if lines:
-            serve(orders, lines, stopping)
+            serve(orders, lines, stopping, make)
     except Exception as error:
         if isinstance(error, RefusedError) and error.code == link.Code.VP_OFFLINE:
             # Whoever replaced a worker that died had not heard yet that its VP is to be offline.

@@ -11,6 +11,7 @@ from guest_client.connection import Connection
 from guest_client.driver import Driver
 from guest_client.probing import PROBE_WINDOW
 from guest_client.vps import ONLINE, VpOrders
+from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, UsageError
 
 SUSPEND_TIMEOUT: Final = 30.0
@@ -84,6 +85,20 @@ class Session:
     def unpause(self) -> None:
         """End a pause. Raises UsageError unless paused."""
         self._connection.unpause()
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> Attached:
+        """The link to the daemon and what it maps. Let go of every view before the guest is closed."""
+        return self._connection.attached
+
+    def reserve_pages(self, count: int) -> int:
+        """The first of `count` contiguous pages of guest memory, which no channel gets from now on.
+
+        Raises ResourceError without room.
+        """
+        return self._connection.reserve_pages(count)
 
     # -- channels ------------------------------------------------------------------------------------------
 

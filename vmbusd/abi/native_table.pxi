@@ -69,6 +69,11 @@ cdef class Table:
         cdef vmb_owner *o = &self.table.header.owner[_index(vp, VMB_MAX_VPS, "VP")]
         return o.pid, o.state, o.start_time, o.incarnation
 
+    def fault(self, index):
+        """The 64 bytes of a fault rule, as they stand."""
+        cdef vmb_fault_rule *rule = &self.table.header.fault[_index(index, VMB_FAULT_RULES, "fault rule")]
+        return (<char *>rule)[:sizeof(vmb_fault_rule)]
+
     def header(self):
         cdef vmb_table_header *h = &self.table.header
         return {
@@ -187,6 +192,10 @@ cdef class TableWriter(Table):
         o.incarnation = admission
         o.state = is_now
         o.pid = process
+
+    def set_fault(self, index, rule):
+        """Write a fault rule: 64 bytes, or None to switch it off; no reader ever sees half of one."""
+        _set_fault(self.table, index, rule)
 
     def set_fault_armed(self, bint armed):
         self.table.header.fault_armed = armed

@@ -10,6 +10,7 @@ from typing import Any
 from vmbusd import __version__
 from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
+from vmbusd.ctl import fault
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import config, requests
 
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         command = states.add_parser(name, parents=[common], help=purpose)
         command.add_argument("partition", metavar="PARTITION")
         command.add_argument("vp", metavar="VP", type=int)
+    fault.add_parser(commands, common)
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[common], help="make a partition")
@@ -101,6 +103,8 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
     if arguments.command == "vp":
         order = requests.VpOffline if arguments.action == "offline" else requests.VpOnline
         return order(arguments.partition, arguments.vp)
+    if arguments.command == "fault":
+        return fault.request(arguments)
     if arguments.action == "remove":
         return requests.PartitionRemove(arguments.partition)
     name, spec = config.parse_partition(arguments.partition)
@@ -116,6 +120,9 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         return
     if arguments.command == "reexec":
         print(f"vmbusd (pid {result['pid']}) runs anew")
+        return
+    if arguments.command == "fault":
+        fault.show(arguments, result)
         return
     order = " ".join(filter(None, (arguments.command, getattr(arguments, "action", None))))
     if order in ORDERS:

@@ -172,6 +172,11 @@ class Memory:
         """Hand the bits of a VP without worker to `live`; returns how many."""
         return native.sweep(vp, live, events=self.event_pages, doorbell=self.doorbells[live])
 
+    def copy_bits(self, vp: int, live: int) -> None:
+        """Half of a sweep: set the bits of `vp` at `live`, and leave them where they are."""
+        source = native.EventFlags(self.event_pages, vp * layout.PAGE)
+        native.EventFlags(self.event_pages, live * layout.PAGE).set_many(source.pending())
+
     def pending(self, vp: int) -> int:
         """Bits set on a VP's page."""
         return native.pending_count(self.event_pages, vp)

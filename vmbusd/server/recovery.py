@@ -24,6 +24,7 @@ from vmbusd.server.heartbeats import Heartbeats
 from vmbusd.server.inputs import SeatSet, VpOrdered
 from vmbusd.server.memory import Memory
 from vmbusd.server.seats import Occupant, Seat, VpState, changed_by, has_gone_offline
+from vmbusd.server.steps import Step, Steps
 
 
 class Vps:
@@ -42,9 +43,11 @@ class Vps:
         online: Callable[[int], None],
         keep: Callable[[SeatSet | VpOrdered], object],
         tell: Callable[[link.VpChanged], None],
+        steps: Steps | None = None,
     ) -> None:
         """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that; `keep`
-        puts a change into the journal; `tell` sends to the guest, if there is one."""
+        puts a change into the journal; `tell` sends to the guest, if there is one; `steps`: where a fault may
+        end us."""
         self.seats = [Seat(vp) for vp in range(memory.vps)]
         self._loop = loop
         self._memory = memory
@@ -54,6 +57,7 @@ class Vps:
         self._keep = keep
         self._tell = tell
         self.heartbeats = Heartbeats(memory, log)
+        self._steps = steps or Steps()
 
     def live(self, besides: int = -1) -> int | None:
         """A VP that has a worker, other than `besides`; if there is one, a VP whose worker is not stuck."""
@@ -85,7 +89,7 @@ class Vps:
         self._tell_online(seat)
         for other in self.seats:
             if other.state is VpState.OFFLINE:
-                self._memory.sweep(other.vp, vp)
+                self._sweep(other.vp, vp)
             elif other.state is VpState.VACANT and other.overdue:
                 self._retire(other, vp)
         return seat.incarnation
@@ -96,7 +100,7 @@ class Vps:
         self._vacate(seat)
         live = self.live(vp)
         if live is not None:
-            self._memory.sweep(vp, live)
+            self._sweep(vp, live)
 
     def unlinked(self, vp: int) -> None:
         """The worker's link is gone while its process lives: it may still be inside a callback."""
@@ -105,7 +109,9 @@ class Vps:
     def dead(self, vp: int) -> None:
         """The worker's process is known to be gone."""
         seat = self.seats[vp]
+        self._steps.reach(Step.DEATH_SEEN)
         freed, redelivered = self._memory.recover(vp)
+        self._steps.reach(Step.RECOVERED)
         seat.recoveries += 1
         seat.redelivered += redelivered
         self._vacate(seat)
@@ -132,7 +138,7 @@ class Vps:
         live = self.live()
         for seat in self.seats:
             if seat.state is VpState.OFFLINE and live is not None:
-                self._memory.sweep(seat.vp, live)
+                self._sweep(seat.vp, live)
         for doorbell in self._memory.doorbells:
             doorbell.ring()
 
@@ -254,6 +260,13 @@ class Vps:
             pid, state, start_time, incarnation = owner
             self._memory.table.set_owner(seat.vp, pid, state, start_time, incarnation)
 
+    def _sweep(self, vp: int, live: int) -> int:
+        if Step.SWEPT in self._steps.armed:
+            # What a sweep has done before it clears: if nothing ends us here, it is done once more.
+            self._memory.copy_bits(vp, live)
+            self._steps.reach(Step.SWEPT)
+        return self._memory.sweep(vp, live)
+
     def _tell_online(self, seat: Seat) -> None:
         if seat.told_offline:
             seat.told_offline = False
@@ -299,7 +312,9 @@ class Vps:
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
+        self._steps.reach(Step.RETIRE_WORD)
         self._offline(seat.vp, live)
-        moved = self._memory.sweep(seat.vp, live)
+        self._steps.reach(Step.RETIRE_TARGETS)
+        moved = self._sweep(seat.vp, live)
         say = self._log.info if seat.unplugged else self._log.warning
         say("VP retired", vp=seat.vp, live=live, bits_moved=moved)

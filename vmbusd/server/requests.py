@@ -11,6 +11,7 @@ import msgspec
 
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ProtocolError
+from vmbusd.server.fault_requests import FaultRequest
 
 Kind = Literal["bad-request", "unknown-partition", "refused", "resource", "internal"]
 
@@ -109,6 +110,7 @@ Request = (
     | Reset
     | VpOffline
     | VpOnline
+    | FaultRequest
 )
 
 

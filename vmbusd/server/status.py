@@ -38,6 +38,7 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "closing": len(partition.closing),
         "guest_pages": partition.pages.statistics(),
         "warnings": [*partition.warnings, *([partition.keeper.trouble] if partition.keeper.trouble else [])],
+        "faults": partition.faults.view(),
         "limits": _limits_view(partition),
         "counters": {name: count for name, count in partition.counters.items() if count},
     }

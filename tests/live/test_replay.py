@@ -1,0 +1,108 @@
+"""The two dropped interrupts, replayed: the lists lose the packet, the table does not, in whatever order."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from vmbusd.demo.processes import own_daemon
+from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play
+from vmbusd.lab.scene import PARTITION, VPS, A, B, scene
+
+pytestmark = pytest.mark.live
+
+# Who, what its sentence begins or ends with, the bit of the VP that is interrupted, A's list, B's list.
+Line = tuple[str, str, int, str, str]
+OLD: dict[int, tuple[int, list[Line]]] = {
+    1: (
+        A,
+        [
+            ("guest", "posts MODIFYCHANNEL(R, B)", 0, "R", "-"),
+            ("guest", "L1, L2: moves R to B's list", 0, "-", "R"),
+            ("host", "writes 1 packet, ring was empty: sets A.flag[R], interrupts A", 1, "-", "R"),
+            ("VP A", "test-and-clear: was 1", 0, "-", "R"),
+            ("VP A", "walks A's list: R not found; returns", 0, "-", "R"),
+            ("host", "processes MODIFYCHANNEL, target = B", 0, "-", "R"),
+            ("host", "writes 3 packets, ring was not empty: no signal", 0, "-", "R"),
+        ],
+    ),
+    2: (
+        B,
+        [
+            ("guest", "posts MODIFYCHANNEL(R, B)", 0, "R", "-"),
+            ("host", "processes MODIFYCHANNEL, target = B", 0, "R", "-"),
+            ("host", "writes 1 packet, ring was empty: sets B.flag[R], interrupts B", 1, "R", "-"),
+            ("VP B", "test-and-clear: was 1", 0, "R", "-"),
+            ("VP B", "walks B's list: R not found; returns", 0, "R", "-"),
+            ("guest", "L1, L2: moves R to B's list", 0, "-", "R"),
+            ("host", "writes 3 packets, ring was not empty: no signal", 0, "-", "R"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_lists_drop_the_interrupt(number: int) -> None:
+    """No callback runs, the packets stay, and the ring's rule asks for no signal any more (case 154)."""
+    vp, lines = OLD[number]
+    with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
+        played = play(stage, INTERLEAVINGS[number], per_cpu=True)
+
+    said = [
+        (row.who, row.action, row.state.flags[vp], *("R" if on else "-" for on in row.state.lists))
+        for row in played.rows
+    ]
+    assert said == lines
+    assert [row.state.callbacks for row in played.rows] == [0] * len(lines)
+    assert played.outcome.hung
+    assert (played.outcome.received, played.outcome.sent) == (0, 1 + MORE_PACKETS)
+    assert played.outcome.ring_bytes > 0
+    assert played.outcome.last_signals == 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_table_drops_nothing(number: int) -> None:
+    """The VP that took the interrupt runs the callback, whatever the target is by then (case 154)."""
+    vp = OLD[number][0]
+    with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
+        played = play(stage, INTERLEAVINGS[number], per_cpu=False)
+
+    looks = [row for row in played.rows if row.action.startswith("looks in the table")]
+    assert [row.who for row in looks] == [f"VP {'AB'[vp]}", "VP B"]
+    assert [row.state.callbacks for row in looks] == [1, 2]
+    assert all(row.state.in_table for row in played.rows)
+    assert not played.outcome.hung
+    assert played.outcome.received == played.outcome.sent == 1 + MORE_PACKETS
+    assert played.outcome.ring_bytes == 0
+
+
+def loses(order: Sequence[Step]) -> bool:
+    """What the old design must do, by thought alone: the VP that looks has R on its list, or R is lost."""
+    looks = order.index(Step.LOOK)
+    if order.index(Step.WRITE) < order.index(Step.PROCESS):
+        return order.index(Step.UNLINK) < looks
+    return order.index(Step.LINK) > looks
+
+
+def alone(order: Sequence[Step]) -> list[Group]:
+    return [(step,) for step in order]
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_every_order_of_the_old_design_ends_as_it_must(guest: str) -> None:
+    """Whichever step a guest does first, some orders lose the packet: those where the list is wrong."""
+    found = list(every_order(guest))
+    with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
+        lost = [order for order in found if play(stage, alone(order), per_cpu=True).outcome.hung]
+
+    assert lost == [order for order in found if loses(order)]
+    assert 0 < len(lost) < len(found)
+
+
+def test_no_order_of_the_new_design_loses_the_packet() -> None:
+    """Wherever the move of the target comes between the steps of a signal, every packet is received."""
+    found = list(every_order(None))
+    with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
+        ends = [play(stage, alone(order), per_cpu=False).outcome for order in found]
+
+    assert len(ends) == 10
+    assert all(end.callbacks >= 1 and end.received == end.sent for end in ends)

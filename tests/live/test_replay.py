@@ -6,7 +6,7 @@ import pytest
 
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play
-from vmbusd.lab.scene import PARTITION, VPS, A, B, scene
+from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, scene
 
 pytestmark = pytest.mark.live
 

@@ -1,7 +1,7 @@
 """`vmbusd lab --replay`: how an interrupt was dropped, step by step, in the old design and in the new.
 
 Two orders of the same few steps are the reason for the global table (docs/why.md). Each is played on the
-running code, under a scheduler that lets one actor do one step at a time (`scene`, `schedule`); what is
+running code, under a scheduler that lets one actor do one step at a time (`replay_scene`, `schedule`); what is
 printed after a step is what the shared words said then, and its words are chosen by them. `all` plays every
 order there is and counts those that lose the packet. Exit status: 0 when the lists lose and the table does
 not, 1 otherwise, 2 when the scene could not be set.
@@ -18,7 +18,7 @@ import msgspec
 from vmbusd.abi.errors import VmbusError
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import replay_text
-from vmbusd.lab.scene import PARTITION, VPS, A, B, Scene, State, scene
+from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, Scene, State, scene
 from vmbusd.lab.schedule import orders
 
 MORE_PACKETS: Final = 3

@@ -7,7 +7,7 @@ list to list.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from vmbusd.lab.scene import State
+from vmbusd.lab.replay_scene import State
 
 if TYPE_CHECKING:
     from vmbusd.lab.replay import Count, Outcome, Play, Row

@@ -36,6 +36,7 @@ from vmbusd.abi.errors import ObjectDead, ResourceError, RingDead, UsageError
 include "native_headers.pxi"
 include "native_buffers.pxi"
 include "native_doorbell.pxi"
+include "native_faults.pxi"
 include "native_table.pxi"
 include "native_sender.pxi"
 include "native_pages.pxi"

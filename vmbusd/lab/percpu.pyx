@@ -9,7 +9,14 @@ VP that owns the list, everybody else uses an `Asker`. A worker plays the old de
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport (
+    PyCapsule_Destructor,
+    PyCapsule_GetContext,
+    PyCapsule_GetPointer,
+    PyCapsule_New,
+    PyCapsule_SetContext,
+)
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
 
 from vmbusd.abi.errors import ResourceError, UsageError
@@ -162,6 +169,7 @@ cdef uint32_t _design(object value) except? 0xffffffff:
 
 cdef void _free_pass(object capsule) noexcept:
     PyMem_Free(PyCapsule_GetPointer(capsule, VMB_PASS_CAPSULE))
+    Py_DECREF(<object>PyCapsule_GetContext(capsule))
 
 
 cdef class Lists:
@@ -218,13 +226,16 @@ cdef class Lists:
         return found
 
     def passes(self):
-        """The capsule that makes a `native.PassWorker` play the design of these lists; keep the lists alive."""
+        """The capsule that makes a `native.PassWorker` play the design of these lists, which it keeps alive."""
         cdef vmb_pass *made = <vmb_pass *>PyMem_Malloc(sizeof(vmb_pass))
         if made == NULL:
             raise MemoryError
         made.drain = <void *>lab_drain
         made.own = self.lists
-        return PyCapsule_New(made, VMB_PASS_CAPSULE, <void (*)(object) noexcept>_free_pass)
+        capsule = PyCapsule_New(made, VMB_PASS_CAPSULE, <PyCapsule_Destructor>_free_pass)
+        Py_INCREF(self)
+        PyCapsule_SetContext(capsule, <void *>self)
+        return capsule
 
     def counts(self, vp):
         """Of this run: `taken`, bits of channels; `dropped`, of them not on the list; `first_drop`, ns, 0: none."""

@@ -1,9 +1,14 @@
 """The two dropped interrupts, replayed: the lists lose the packet, the table does not, in whatever order."""
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
 
+from tests.live.daemon import ROOT
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play
 from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, scene
@@ -106,3 +111,46 @@ def test_no_order_of_the_new_design_loses_the_packet() -> None:
 
     assert len(ends) == 10
     assert all(end.callbacks >= 1 and end.received == end.sent for end in ends)
+
+
+def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vmbusd", "lab", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_the_page_shows_is_what_the_command_prints(number: int) -> None:
+    """docs/why.md has the output as it is; the exit status says that the lists lost and the table did not."""
+    page = (ROOT / "docs" / "why.md").read_text()
+    shown = re.findall(rf"```\n\$ vmbusd lab --replay {number}\n(.*?)```", page, re.DOTALL)
+    done = lab("--replay", str(number))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown == [done.stdout]
+
+
+def test_all_orders_are_counted_as_json() -> None:
+    """`--replay all --json`: how many orders each kind of guest has, and how many of them lose the packet."""
+    done = lab("--replay", "all", "--json")
+    counted = json.loads(done.stdout)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one["guest"] for one in counted["per_cpu"]] == list(GUESTS)
+    for one in counted["per_cpu"]:
+        found = list(every_order(one["guest"]))
+        assert (one["orders"], one["lost"]) == (len(found), sum(map(loses, found)))
+    assert (counted["global"]["orders"], counted["global"]["lost"]) == (10, 0)
+
+
+def test_nothing_of_a_replay_can_be_chosen() -> None:
+    """Options of the storm are refused beside it, not ignored."""
+    done = lab("--replay", "1", "--seconds", "3")
+
+    assert done.returncode == 2
+    assert "--replay: only --json goes with it" in done.stderr

@@ -10,13 +10,14 @@ from typing import Final
 from uuid import UUID
 
 from guest_client import Channel, Driver
+from guest_client.calls import Listener
 from guest_client.feed import HERE
 from host_client import Channel as HostChannel
 from host_client import Device
 from vmbusd.abi import layout
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import VmbusError
-from vmbusd.abi.link import Object
+from vmbusd.abi.link import Object, VpChanged
 from vmbusd.abi.native import EventFlags, PassWorker, Registry, VpWork
 from vmbusd.abi.packets import Packet
 from vmbusd.lab import percpu
@@ -61,8 +62,8 @@ class PacketDriver(Driver):
         self.received += len(packets)
 
 
-class Offered:
-    """Who hears of the guest's one channel (`calls.Listener`)."""
+class Offered(Listener):
+    """Who hears of the guest's one channel."""
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
@@ -85,6 +86,9 @@ class Offered:
 
     def resumed(self, channel: Channel, *, was_open: bool) -> None:
         """Nobody suspends this guest."""
+
+    def vp_changed(self, changed: VpChanged) -> None:
+        """Nobody takes its VPs away."""
 
     def ended(self, reason: VmbusError) -> None:  # noqa: ARG002
         self._delivered.set()

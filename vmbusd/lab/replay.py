@@ -1,21 +1,19 @@
 """`vmbusd lab --replay`: how an interrupt was dropped, step by step, in the old design and in the new.
 
 Two orders of the same few steps are the reason for the global table (docs/why.md). Each is played on the
-running code, under a scheduler that lets one actor do one step at a time (`replay_scene`, `schedule`); what is
-printed after a step is what the shared words said then, and its words are chosen by them. `all` plays every
-order there is and counts those that lose the packet. Exit status: 0 when the lists lose and the table does
-not, 1 otherwise, 2 when the scene could not be set.
+running code, under a scheduler that lets one actor do one step at a time (`replay_scene`, `schedule`); what
+is printed after a step is what the shared words said then, and its words are chosen by them. `all` plays
+every order there is and counts those that lose the packet. Exit status: 0 when the lists lose and the table
+does not, 1 otherwise, 2 when the scene could not be set.
 """
 
 import enum
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from vmbusd.abi.errors import VmbusError
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import replay_text
 from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, Scene, State, scene
@@ -179,12 +177,11 @@ def _all(stage: Scene) -> tuple[dict[str, Any], str, bool]:
 
 
 def replay(which: str, *, as_json: bool) -> int:
-    """Replay interleaving "1" or "2", or "all" orders; print it; return the exit status."""
-    try:
-        with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
-            result, text, told = _all(stage) if which == "all" else _one(stage, int(which))
-    except VmbusError as error:
-        print(f"vmbusd lab: {error}", file=sys.stderr)
-        return 2
+    """Replay interleaving "1" or "2", or "all" orders; print it; return the exit status.
+
+    Raises what setting the scene raises.
+    """
+    with own_daemon(PARTITION, VPS) as runtime_dir, scene(runtime_dir) as stage:
+        result, text, told = _all(stage) if which == "all" else _one(stage, int(which))
     print(json.dumps(result, indent=2) if as_json else text)
     return 0 if told else 1

@@ -13,11 +13,12 @@ one before anything is replayed, so that this look cannot help a channel later.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from guest_client import Channel
+from guest_client.calls import Call, finished
 from guest_client.connection import Connection
 from host_client import Channel as HostChannel
 from host_client import Host
@@ -52,6 +53,14 @@ class State(msgspec.Struct, frozen=True):
     signals: int
 
 
+def answer(call: Call, what: str) -> None:
+    """Wait for the daemon's answer. Raises ReplayError without one, or what the answer is."""
+    try:
+        call.result(PATIENCE)
+    except TimeoutError:
+        raise ReplayError(f"{what} was not answered within {PATIENCE:g} s") from None
+
+
 class Scene:
     """Channel R is open and everybody at rest; `reset` comes first. Its other methods are steps of a replay.
 
@@ -72,7 +81,7 @@ class Scene:
         # No page of them is anybody else's: a guest hands out the lowest, and here two rings.
         self._lists = percpu.Lists(memoryview(memory)[-percpu.SIZE :])
         self._lists.init(percpu.GLOBAL)
-        self._moving: Any = None
+        self._moving: Call = finished()
         self._before = (0, 0, 0, 0)
 
     # -- steps -----------------------------------------------------------------------------------------------
@@ -86,7 +95,7 @@ class Scene:
     def process(self) -> None:
         """Host: process MODIFYCHANNEL and answer it."""
         self._gate.open()
-        self._moving.result(PATIENCE)
+        answer(self._moving, "the move of R")
 
     def unlink(self) -> None:
         """Guest, on A: take R off A's list."""
@@ -118,7 +127,7 @@ class Scene:
         """
         self._gate.open()
         if self._channel.target_vp != A:
-            self._channel.retarget(A, PATIENCE)
+            answer(self._connection.begin_retarget(self._channel, A), "the move of R back to A")
         self._rest()
         self._lists.init(percpu.GLOBAL)
         self._sender.signal()
@@ -175,7 +184,7 @@ def scene(runtime_dir: Path) -> Iterator[Scene]:
         gate = stack.enter_context(Gate(runtime_dir))
         connection = stack.enter_context(_guest(gate, driver, offered))
         channel = offered.wait()
-        channel.open(A, timeout=PATIENCE)
+        answer(channel.begin_open(A), "the open")
         sender = device.channel
         if sender is None:
             raise ReplayError("the channel was closed while the scene was set")
@@ -200,10 +209,10 @@ def _guest(gate: Gate, driver: PacketDriver, offered: Offered) -> Iterator[Conne
     attached = attach_socket(gate.guest, Role.GUEST_CONTROL, PARTITION, resumable=True)
     connection = Connection(attached, offered, {driver.interface: driver})
     try:
-        connection.contact().result(PATIENCE)
+        answer(connection.contact(), "the contact")
         connection.request_offers(VPS)
         yield connection
-        connection.unload().result(PATIENCE)
+        answer(connection.unload(), "the unload")
     finally:
         connection.close()
 

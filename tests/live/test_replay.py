@@ -1,16 +1,19 @@
 """The two dropped interrupts, replayed: the lists lose the packet, the table does not, in whatever order."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 import pytest
 
-from tests.live.daemon import ROOT
+from tests.live.daemon import PATIENCE, ROOT, eventually
 from vmbusd.demo.processes import own_daemon
-from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play
+from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play, replay
 from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, scene
 
 pytestmark = pytest.mark.live
@@ -154,3 +157,33 @@ def test_nothing_of_a_replay_can_be_chosen() -> None:
 
     assert done.returncode == 2
     assert "--replay: only --json goes with it" in done.stderr
+
+
+def test_a_replay_that_loses_nothing_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the old design keeps the packet too, the story is not told: exit status 1."""
+    harmless: tuple[Group, ...] = ((Step.WRITE,), (Step.CLEAR,), (Step.LOOK,), (Step.POST,), (Step.PROCESS,))
+    monkeypatch.setitem(INTERLEAVINGS, 1, (*harmless, (Step.UNLINK, Step.LINK)))
+
+    assert replay("1", as_json=True) == 1
+    played = json.loads(capsys.readouterr().out)
+    for design in ("per_cpu", "global"):
+        assert played[design]["outcome"]["received"] == 1 + MORE_PACKETS
+        assert not played[design]["outcome"]["hung"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_replay_that_is_ended_leaves_nothing(seconds: float) -> None:
+    """SIGTERM while the scene is set, or between two steps, ends the daemon, the links and every object."""
+    process = subprocess.Popen([sys.executable, "-m", "vmbusd", "lab", "--replay", "all"], cwd=ROOT)
+    try:
+        eventually(lambda: any("-replay-vpwork" in name for name in os.listdir("/dev/shm")), "its objects")
+        time.sleep(seconds)
+        process.terminate()
+
+        assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+    assert not [name for name in os.listdir("/dev/shm") if "-replay-" in name]

@@ -130,8 +130,9 @@ class Vp:
     def stop(self) -> None:
         """Serve what is left, end, and let go of the mappings. Raises what ended the worker before."""
         self._hold.release()
-        self._worker.stop()
-        self._thread.join(PATIENCE)
+        if self._thread.ident is not None:
+            self._worker.stop()
+            self._thread.join(PATIENCE)
         del self._worker, self._passes, self._lists, self._flags, self._work
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""The lab end to end: the lists drop, the table does not, nothing moves and nothing is lost, nothing is left."""
+"""The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ def losses(design: dict[str, Any]) -> dict[str, int]:
 
 @pytest.mark.live
 def test_the_lists_drop_interrupts_and_the_table_drops_none() -> None:
-    """A short storm with moves shows it, and every count agrees with the cells (case 054)."""
+    """A short storm with moves shows it, and every count agrees with the cells (case 154)."""
     status, output, errors = run_lab("--json", "--seconds", "3", "--vps", "4", "--channels", "128")
 
     assert status == 0, errors

@@ -142,6 +142,7 @@ def storm(
     workers: Literal["thread", "process"] = "process",
     packet_channels: int = 0,
     prepare: Callable[[Guest], None] = lambda _guest: None,
+    driver: type[StormDriver] = StormDriver,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
@@ -152,7 +153,7 @@ def storm(
         # Hosts first: their offers are there when the guest asks, and they leave after the guest has.
         running = stack.enter_context(hosts(runtime_dir, partition, shares, packet_channels))
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
-        guest.register(StormDriver())
+        guest.register(driver())
         guest.register(PacketDriver())
         prepare(guest)
         guest.start(vps, workers)

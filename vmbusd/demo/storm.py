@@ -162,10 +162,11 @@ def storm(
     host_processes: int,
     workers: Literal["thread", "process"] = "process",
     packet_channels: int = 0,
+    relook: bool = False,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
-    Each host has `packet_channels` besides its share of `channels`.
+    Each host has `packet_channels` besides its share of `channels`. `relook`: as of `Guest.start`.
     """
     shares = [channels // host_processes + (n < channels % host_processes) for n in range(host_processes)]
     with ExitStack() as stack:
@@ -174,7 +175,7 @@ def storm(
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
         guest.register(StormDriver())
         guest.register(PacketDriver())
-        guest.start(vps, workers)
+        guest.start(vps, workers, relook=relook)
         if not guest.wait_ready(OPEN_SECONDS):
             raise DemoError(f"{channels} channels were not open within {OPEN_SECONDS:g} s")
         opened = [channel for channel in guest.channels if channel.is_open]

@@ -60,7 +60,9 @@ def attached(checked: Scene, runtime_dir: Path) -> Iterator[World]:
             guest.register(Quiet())
             guest.start(2, "thread")
             assert guest.wait_ready(20)
-            yield World(checked, host, guest)
+            made = World(checked, host, guest)
+            yield made
+            made.remove()
             # A device that owes the guest an answer would have it wait at its end.
             host.revoke(offer)
 

@@ -24,6 +24,8 @@
 
 #include "vmbus_abi.h"
 #include "vmbus_doorbell.h"
+#include "vmbus_faults.h"
+#include "vmbus_host.h"
 #include "vmbus_pages.h"
 #include "vmbus_sleep.h"
 #include "vmbus_steps.h"
@@ -40,6 +42,7 @@ struct vmb_sender {
     uint64_t ram_size;
     uint64_t signals, transitions, posts, moved;
     uint64_t rung[VMB_MAX_VPS]; /* the last sleep of each VP that this sender rang: private, never shared */
+    struct vmb_faults faults;
 };
 
 /* Ring VP t if it sleeps and this sender has not rung this sleep yet. Also when the bit was already set:
@@ -61,6 +64,18 @@ static inline void vmb_wake(struct vmb_sender *s, uint32_t t)
         VMB_STORE("signal.set_mark", mark, 1ull, VMB_SEQ_CST);
     s->rung[t] = e;
     s->posts++;
+}
+
+/* The same while faults are armed. A sender whose post is dropped believes that it rang. */
+VMB_COLD void vmb_wake_armed(struct vmb_sender *s, uint32_t t, uint32_t relid)
+{
+    vmb_fault_step(&s->faults, VMB_STEP_SIGNAL_BIT_POST, relid, t);
+    uint64_t e = VMB_LOAD("signal.idle", &s->work[t].idle, VMB_SEQ_CST);
+    if ((e & 1) && e != s->rung[t]) {
+        s->posts += vmb_fault_post(&s->faults, &s->doorbells[t], relid, t);
+        s->rung[t] = e;
+    }
+    vmb_fault_step(&s->faults, VMB_STEP_SIGNAL_POST_RELOAD, relid, t);
 }
 
 /* Set `bits` of word `i` of VP t's page; true unless the mistake that trusts another setter is seeded. */
@@ -107,7 +122,10 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
     s->transitions += (uint64_t)first;
     for (;;) {
         (void)vmb_set_one(&s->pages[t ^ VMB_TARGET_PAGE].flags[0], 0);
-        vmb_wake(s, t ^ VMB_TARGET_PAGE);
+        if (VMB_ARMED(s->table))
+            vmb_wake_armed(s, t ^ VMB_TARGET_PAGE, relid);
+        else
+            vmb_wake(s, t ^ VMB_TARGET_PAGE);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t || !vmb_is_paged(s, now))
             return first;
@@ -116,8 +134,9 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
     }
 }
 
-/* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
-static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
+/* vmb_signal, with faults or without: the compiler makes two functions of it. */
+static inline __attribute__((always_inline)) int vmb_signal_as(struct vmb_sender *s, uint32_t relid, uint32_t flag,
+                                                               const int armed)
 {
     uint32_t *target = &s->table->record[relid].target_vp;
     uint32_t t = VMB_LOAD("signal.target", target, VMB_SEQ_CST);
@@ -127,7 +146,9 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     while (t < s->vps) { /* VMB_NO_TARGET and anything out of range: no interrupt is wanted */
         int first = vmb_set_one(&s->pages[t].flags[flag / 64], flag & 63);
         s->transitions += (uint64_t)first;
-        if (first || !VMB_MUTANT(already_set_returns))
+        if (armed)
+            vmb_wake_armed(s, t, relid);
+        else if (first || !VMB_MUTANT(already_set_returns))
             vmb_wake(s, t);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t)
@@ -138,6 +159,17 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     if (vmb_is_paged(s, t))
         vmb_signal_paged(s, relid);
     return s->transitions != before;
+}
+
+VMB_COLD int vmb_signal_armed(struct vmb_sender *s, uint32_t relid, uint32_t flag)
+{
+    return vmb_signal_as(s, relid, flag, 1);
+}
+
+/* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
+static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
+{
+    return VMB_ARMED(s->table) ? vmb_signal_armed(s, relid, flag) : vmb_signal_as(s, relid, flag, 0);
 }
 
 /* Channels of one vmb_signal_many: the whole table fits. */
@@ -175,6 +207,11 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
     uint64_t before = s->transitions, woken = 0;
     uint32_t at[VMB_BATCH];
 
+    if (VMB_ARMED(s->table)) { /* one by one: each has its own faults */
+        for (unsigned i = 0; i < n; i++)
+            vmb_signal_armed(s, relids[i], flags[i]);
+        return s->transitions - before;
+    }
     s->signals += n;
     for (unsigned i = 0; i < n;)
         i = vmb_raise_run(s, relids, flags, i, n, at, &woken);
@@ -195,19 +232,6 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
     return s->transitions - before;
 }
 
-/* The other direction: one page, one waiter, no targets and no claims. */
-static inline int vmb_signal_host(struct vmb_host_page *page, struct vmb_doorbell *bell, uint64_t *rung,
-                                  uint32_t flag)
-{
-    uint64_t old = VMB_OR("host.set", &page->flags[flag / 64], VMB_BIT(flag));
-    uint64_t e = VMB_LOAD("host.idle", &page->idle, VMB_SEQ_CST);
-    if ((e & 1) && e != *rung) {
-        VMB_POST("host.post", bell);
-        *rung = e;
-    }
-    return !(old & VMB_BIT(flag));
-}
-
 /* ---- worker: plays VP `vp` -------------------------------------------------------------------------------- */
 
 struct vmb_worker {
@@ -217,39 +241,10 @@ struct vmb_worker {
     struct vmb_block *blocks;
     uint32_t vp;
     uint64_t sleep; /* number of the last sleep */
+    struct vmb_faults faults;
 };
 
 typedef void (*vmb_callback)(void *context, uint32_t flag, uint64_t slot);
-
-/* Look at the page up to `turns` times. Returns 1 when something is pending. */
-static inline int vmb_look(uint64_t *flags, unsigned turns)
-{
-    while (turns--) {
-        for (unsigned i = 0; i < VMB_WORDS; i++)
-            if (VMB_LOAD("look", &flags[i], VMB_SEQ_CST))
-                return 1;
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
-    }
-    return 0;
-}
-
-#define VMB_SPIN_TURNS 16u /* looks between two readings of the clock, which costs as much as several looks */
-
-/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
-static inline int vmb_spin(uint64_t *flags, int64_t span)
-{
-    const int64_t until = vmb_now_ns() + span;
-
-    do {
-        if (vmb_look(flags, VMB_SPIN_TURNS))
-            return 1;
-    } while (vmb_now_ns() < until);
-    return 0;
-}
 
 /* A counter with one writer: a plain add that other processes may read at any time. */
 static inline void vmb_count(uint64_t *counter, uint64_t n)
@@ -268,11 +263,19 @@ static inline void vmb_worker_begin(struct vmb_worker *w)
             VMB_STORE("begin.zero", &w->flags[i], 0ull, VMB_SEQ_CST);
 }
 
+VMB_COLD void vmb_dispatch_faults(struct vmb_worker *w, uint32_t flag)
+{
+    const uint32_t relid = vmb_fault_relid(w->table, flag);
+    vmb_fault_step(&w->faults, VMB_STEP_DISPATCH_CLAIM_CALLBACK, relid, w->vp);
+    vmb_fault_delay(&w->faults, VMB_FAULT_DELAY_DISPATCH, relid, w->vp);
+}
+
 /* Claim a channel, then look at the table, then call, then let go.
  *
  * Claimed by another VP: leave AGAIN with an rmw, also when AGAIN is already there: it is this write that
  * orders the sender's data, which we have acquired with the bit, before the owner's next callback. */
-static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+static inline __attribute__((always_inline)) void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call,
+                                                               void *context, const int armed)
 {
     uint64_t *slot = &w->table->slot[flag];
     uint32_t *claim = &w->blocks[flag].claim;
@@ -305,6 +308,8 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     if (!VMB_MUTANT(table_before_claim))
         s = VMB_LOAD("dispatch.slot", slot, VMB_SEQ_CST);
     if (s & VMB_SLOT_OPEN) {
+        if (armed)
+            vmb_dispatch_faults(w, flag);
         vmb_count(&w->work->callbacks, 1);
         vmb_count(&w->blocks[flag].interrupts, 1);
         call(context, flag, s);
@@ -313,6 +318,8 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     }
     if (VMB_MUTANT(no_claim))
         return;
+    if (armed)
+        vmb_fault_step(&w->faults, VMB_STEP_DISPATCH_LET_GO, vmb_fault_relid(w->table, flag), w->vp);
     if (VMB_MUTANT(plain_let_go)) {
         VMB_STORE("dispatch.let_go", claim, 0u, VMB_RELEASE);
         return;
@@ -325,28 +332,58 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     }
 }
 
-/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending.
+/* vmb_drain, with faults or without.
  *
  * The word is copied to `taken` before it leaves the page: what a worker held when it died is put back from
  * there. `taken` covers the callbacks as well and is cleared after the last of them. */
-static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
+static inline __attribute__((always_inline)) unsigned vmb_drain_as(struct vmb_worker *w, vmb_callback call,
+                                                                   void *context, const int armed)
 {
     unsigned seen = 0;
 
+    if (armed)
+        vmb_fault_stuck(&w->faults, w->vp);
     vmb_count(&w->work->passes, 1);
     for (unsigned i = 0; i < VMB_WORDS; i++) {
         uint64_t bits = VMB_LOAD("drain.look", &w->flags[i], VMB_SEQ_CST);
         if (!bits)
             continue;
         VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
+        if (armed)
+            vmb_fault_step(&w->faults, VMB_STEP_DRAIN_TAKEN_CLEAR, 0, w->vp);
         VMB_AND("drain.clear", &w->flags[i], ~bits);
         for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
-            vmb_dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
+            vmb_dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context, armed);
             seen++;
         }
+        if (armed)
+            vmb_fault_step(&w->faults, VMB_STEP_DRAIN_DONE, 0, w->vp);
         VMB_STORE("drain.done", &w->work->taken[i], 0ull, VMB_RELEASE);
     }
     return seen;
+}
+
+VMB_COLD unsigned vmb_drain_armed(struct vmb_worker *w, vmb_callback call, void *context)
+{
+    return vmb_drain_as(w, call, context, 1);
+}
+
+/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending. */
+static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
+{
+    return VMB_ARMED(w->table) ? vmb_drain_armed(w, call, context) : vmb_drain_as(w, call, context, 0);
+}
+
+/* vmb_sleep_begin of a worker's own page. */
+static inline int vmb_worker_sleep(struct vmb_worker *w)
+{
+    struct vmb_vpwork *work = w->work;
+    if (VMB_ARMED(w->table)) {
+        vmb_sleep_announce(&work->idle, &w->sleep, w->flags);
+        vmb_fault_step(&w->faults, VMB_STEP_SLEEP_ANNOUNCE_LOOK, 0, w->vp);
+        return !vmb_any_pending(w->flags);
+    }
+    return vmb_sleep_begin(&work->idle, &w->sleep, w->flags);
 }
 
 #endif

@@ -39,7 +39,7 @@ def has_arrived(offer: Offer) -> bool:
 
 
 def test_a_lost_doorbell_hangs_its_channel_and_relook_rescues_it(world: World) -> None:
-    """The bit is set, nobody is told, and its sender has rung for this sleep, so its next signal does not help:
+    """The bit is set, nobody is told, and its sender has rung for this sleep, so its next signal is no help:
     whoever else rings does. With relook it is found within a second or so, and counted."""
     (offer,) = world.offer()
     for relook in (False, True):

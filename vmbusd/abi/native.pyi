@@ -159,7 +159,11 @@ class Blocks:
     def ring(self, flag: int) -> tuple[int, int, int, int]:
         """(first page number, pages, downstream page, GPADL handle)."""
     def set_ring(self, flag: int, pfn: int, pages: int, downstream: int, gpadl: int) -> None:
-        """Of a fresh ring: our indices in it are 0."""
+        """Of a fresh ring: our indices in it are 0, and the state has no home."""
+    def home(self, flag: int) -> int | None:
+        """The VP whose process keeps the channel's state, None if no process does."""
+    def set_home(self, flag: int, vp: int) -> None:
+        """For the owner of the claim: the process of this VP keeps the channel's state from now on."""
     def interrupts(self, flag: int) -> int: ...
     def state(self, flag: int) -> memoryview:
         """The 256 bytes of driver state."""
@@ -335,6 +339,12 @@ class Worker:
     def stop(self) -> None:
         """Ask `run` to return; callable from any thread and from callbacks."""
     def statistics(self) -> dict[str, int]: ...
+
+class PassWorker(Worker):
+    """A Worker until `use` is called; then its passes over the page are another extension's."""
+
+    def use(self, passes: object) -> None:
+        """`passes`: a capsule of struct vmb_pass. Raises UsageError for none, and while this worker runs."""
 
 def recover(vp: int, *, table: Buffer, events: Buffer, vpwork: Buffer, blocks: Buffer) -> tuple[int, int]:
     """(claims freed, bits put back) of a VP whose process is known to be dead."""

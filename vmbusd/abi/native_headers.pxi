@@ -107,6 +107,7 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t ring_writer
         uint32_t ring_write
         uint32_t ring_read
+        uint32_t home
         uint64_t interrupts
         uint64_t off_target
         uint8_t driver_state[256]
@@ -230,6 +231,10 @@ cdef extern from "vmbus_core.h" nogil:
 cdef extern from "vmbus_core.h":
     ctypedef void (*vmb_callback)(void *, uint32_t, uint64_t) noexcept
     unsigned vmb_drain(vmb_worker *, vmb_callback, void *)
+    struct vmb_pass:
+        unsigned (*drain)(void *own, vmb_worker *, vmb_callback, void *) noexcept
+        void *own
+    const char *VMB_PASS_CAPSULE
 
 cdef extern from "vmbus_daemon.h" nogil:
     void vmb_slot_fill(vmb_table *, uint32_t, uint64_t)

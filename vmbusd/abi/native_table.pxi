@@ -258,9 +258,18 @@ cdef class Blocks:
         b.ring_pages = count
         b.ring_downstream = second
         b.ring_gpadl = handle
-        b.ring_writer = b.ring_write = b.ring_read = 0
+        b.ring_writer = b.ring_write = b.ring_read = b.home = 0
         # A close waits for the lock; only a guest that died as a whole leaves it taken.
         vmb_ring_unlock(&b.ring_lock)
+
+    def home(self, flag):
+        """The VP whose process keeps the channel's state, None if no process does."""
+        cdef uint32_t vp = vmb_py_load32(&self._at(flag).home)
+        return vp - 1 if vp else None
+
+    def set_home(self, flag, vp):
+        """Whoever has the claim: the process of this VP keeps the channel's state from now on."""
+        self._at(flag).home = _index(vp, VMB_MAX_VPS, "VP") + 1
 
     def interrupts(self, flag):
         """Callbacks of the channel since its block was cleared."""

@@ -190,7 +190,8 @@ struct vmb_block {
     uint32_t ring_writer; /* who wrote it last, the same numbers */
     uint32_t ring_write;  /* our own indices of both rings: the pages the host can write are never asked for them */
     uint32_t ring_read;
-    uint32_t reserved2[8];
+    uint32_t home; /* VP + 1 whose process keeps the channel's state; 0: no process does */
+    uint32_t reserved2[7];
     uint64_t interrupts; /* from here on cleared by the daemon once a close has completed */
     uint64_t off_target;
     uint64_t reserved3[14];

@@ -78,14 +78,6 @@ VMB_COLD void vmb_wake_armed(struct vmb_sender *s, uint32_t t, uint32_t relid)
     vmb_fault_step(&s->faults, VMB_STEP_SIGNAL_POST_RELOAD, relid, t);
 }
 
-/* Set `bits` of word `i` of VP t's page; true unless the mistake that trusts another setter is seeded. */
-static inline int vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint64_t bits)
-{
-    uint64_t old = VMB_OR("signal.set", &s->pages[t].flags[i], bits);
-    s->transitions += (uint64_t)__builtin_popcountll(bits & ~old);
-    return !(VMB_MUTANT(already_set_returns) && (old & bits) == bits);
-}
-
 /* Set one bit and say whether it was 0. Written so that x86 makes it one `lock bts`, which takes the line once:
  * the compare-and-swap loop behind a whole old word reads it first, a second transfer between the cores. */
 static inline int vmb_set_one(uint64_t *word, unsigned bit)
@@ -172,66 +164,6 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     return VMB_ARMED(s->table) ? vmb_signal_armed(s, relid, flag) : vmb_signal_as(s, relid, flag, 0);
 }
 
-/* Channels of one vmb_signal_many: the whole table fits. */
-#define VMB_BATCH VMB_FLAGS
-
-/* Set the bits of routes [i, n) that share a word, one fetch-or per target VP. Notes each route's target in
- * `at`, adds the VPs to *woken, and returns the end of the run. */
-static inline unsigned vmb_raise_run(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
-                                     unsigned i, unsigned n, uint32_t *at, uint64_t *woken)
-{
-    uint64_t bits[VMB_MAX_VPS], touched = 0;
-    const unsigned word = flags[i] / 64u;
-
-    for (; i < n && flags[i] / 64u == word; i++) {
-        uint32_t t = at[i] = VMB_LOAD("signal.target", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST);
-        if (t >= s->vps)
-            continue;
-        bits[t] = (touched >> t & 1 ? bits[t] : 0) | VMB_BIT(flags[i]);
-        touched |= 1ull << t;
-    }
-    for (uint64_t rest = touched; rest; rest &= rest - 1) {
-        uint32_t t = (uint32_t)__builtin_ctzll(rest);
-        if (vmb_raise(s, t, word, bits[t]))
-            *woken |= 1ull << t;
-    }
-    return i;
-}
-
-/* Signal at most VMB_BATCH channels. Each still sees target, or, idle, reload in this order, but all bits are
- * set before the first VP is woken: a VP that sleeps then wakes to the whole batch instead of to its first
- * word. Returns how many bits went from 0 to 1. */
-static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
-                                       unsigned n)
-{
-    uint64_t before = s->transitions, woken = 0;
-    uint32_t at[VMB_BATCH];
-
-    if (VMB_ARMED(s->table)) { /* one by one: each has its own faults */
-        for (unsigned i = 0; i < n; i++)
-            vmb_signal_armed(s, relids[i], flags[i]);
-        return s->transitions - before;
-    }
-    s->signals += n;
-    for (unsigned i = 0; i < n;)
-        i = vmb_raise_run(s, relids, flags, i, n, at, &woken);
-    for (; woken; woken &= woken - 1)
-        vmb_wake(s, (uint32_t)__builtin_ctzll(woken));
-    for (unsigned i = 0; i < n; i++) {
-        if (at[i] >= s->vps) {
-            if (vmb_is_paged(s, at[i]))
-                vmb_signal_paged(s, relids[i]);
-            continue;
-        }
-        if (VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
-            continue;
-        s->moved++;
-        s->signals--; /* counted again there */
-        vmb_signal(s, relids[i], flags[i]);
-    }
-    return s->transitions - before;
-}
-
 /* ---- worker: plays VP `vp` -------------------------------------------------------------------------------- */
 
 struct vmb_worker {
@@ -274,8 +206,8 @@ VMB_COLD void vmb_dispatch_faults(struct vmb_worker *w, uint32_t flag)
  *
  * Claimed by another VP: leave AGAIN with an rmw, also when AGAIN is already there: it is this write that
  * orders the sender's data, which we have acquired with the bit, before the owner's next callback. */
-static inline __attribute__((always_inline)) void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call,
-                                                               void *context, const int armed)
+static inline __attribute__((always_inline)) void
+vmb_dispatch_as(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context, const int armed)
 {
     uint64_t *slot = &w->table->slot[flag];
     uint32_t *claim = &w->blocks[flag].claim;
@@ -332,12 +264,26 @@ static inline __attribute__((always_inline)) void vmb_dispatch(struct vmb_worker
     }
 }
 
-/* vmb_drain, with faults or without.
+static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+{
+    vmb_dispatch_as(w, flag, call, context, 0);
+}
+
+VMB_COLD void vmb_dispatch_armed(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+{
+    vmb_dispatch_as(w, flag, call, context, 1);
+}
+
+/* What a pass does for one bit: vmb_dispatch, or another design to compare it with. */
+typedef void (*vmb_dispatcher)(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context);
+
+/* One pass over the page, with faults or without. Returns the number of bits seen; 0 = nothing was pending. `dispatch`
+ * and `armed` are constants wherever this is used, so the compiler sees through them.
  *
  * The word is copied to `taken` before it leaves the page: what a worker held when it died is put back from
  * there. `taken` covers the callbacks as well and is cleared after the last of them. */
-static inline __attribute__((always_inline)) unsigned vmb_drain_as(struct vmb_worker *w, vmb_callback call,
-                                                                   void *context, const int armed)
+static inline __attribute__((always_inline)) unsigned
+vmb_drain_as(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context, const int armed)
 {
     unsigned seen = 0;
 
@@ -353,7 +299,7 @@ static inline __attribute__((always_inline)) unsigned vmb_drain_as(struct vmb_wo
             vmb_fault_step(&w->faults, VMB_STEP_DRAIN_TAKEN_CLEAR, 0, w->vp);
         VMB_AND("drain.clear", &w->flags[i], ~bits);
         for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
-            vmb_dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context, armed);
+            dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
             seen++;
         }
         if (armed)
@@ -365,25 +311,40 @@ static inline __attribute__((always_inline)) unsigned vmb_drain_as(struct vmb_wo
 
 VMB_COLD unsigned vmb_drain_armed(struct vmb_worker *w, vmb_callback call, void *context)
 {
-    return vmb_drain_as(w, call, context, 1);
+    return vmb_drain_as(w, vmb_dispatch_armed, call, context, 1);
+}
+
+/* One pass over the page by another design, which knows no faults. */
+static inline __attribute__((always_inline)) unsigned
+vmb_drain_by(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context)
+{
+    return vmb_drain_as(w, dispatch, call, context, 0);
 }
 
 /* One pass over the page. Returns the number of bits seen; 0 = nothing was pending. */
 static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
 {
-    return VMB_ARMED(w->table) ? vmb_drain_armed(w, call, context) : vmb_drain_as(w, call, context, 0);
+    return VMB_ARMED(w->table) ? vmb_drain_armed(w, call, context) : vmb_drain_by(w, vmb_dispatch, call, context);
 }
 
 /* vmb_sleep_begin of a worker's own page. */
 static inline int vmb_worker_sleep(struct vmb_worker *w)
 {
-    struct vmb_vpwork *work = w->work;
-    if (VMB_ARMED(w->table)) {
-        vmb_sleep_announce(&work->idle, &w->sleep, w->flags);
-        vmb_fault_step(&w->faults, VMB_STEP_SLEEP_ANNOUNCE_LOOK, 0, w->vp);
-        return !vmb_any_pending(w->flags);
-    }
-    return vmb_sleep_begin(&work->idle, &w->sleep, w->flags);
+    uint64_t *idle = &w->work->idle;
+    if (!VMB_ARMED(w->table))
+        return vmb_sleep_begin(idle, &w->sleep, w->flags);
+    vmb_sleep_announce(idle, &w->sleep, w->flags);
+    vmb_fault_step(&w->faults, VMB_STEP_SLEEP_ANNOUNCE_LOOK, 0, w->vp);
+    return !vmb_any_pending(w->flags);
 }
+
+/* What stands in for vmb_drain in a worker that is told to use it. */
+struct vmb_pass {
+    unsigned (*drain)(void *own, struct vmb_worker *w, vmb_callback call, void *context);
+    void *own;
+};
+#define VMB_PASS_CAPSULE "vmbusd.vmb_pass"
+
+#include "vmbus_batch.h"
 
 #endif

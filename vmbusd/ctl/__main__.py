@@ -18,6 +18,8 @@ ORDERS = {
     "retarget": "relid {relid} moved from VP {before} to VP {vp}",
     "rescind": "relid {relid} rescinded",
     "reset": "reset",
+    "vp offline": "VP {vp} is offline, VP {live} has its channels",
+    "vp online": "VP {vp} is online",
 }
 """What is printed when an order is done, with the fields of its result."""
 
@@ -61,6 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("partition", metavar="PARTITION")
         for number in numbers:
             command.add_argument(number, metavar=number.upper(), type=int)
+    vp = commands.add_parser("vp", help="take a VP from the guest, or give it back")
+    states = vp.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, purpose in (
+        ("offline", "move a VP's channels and bits to others and let its worker go"),
+        ("online", "have the guest give a VP a worker again"),
+    ):
+        command = states.add_parser(name, parents=[common], help=purpose)
+        command.add_argument("partition", metavar="PARTITION")
+        command.add_argument("vp", metavar="VP", type=int)
     fault.add_parser(commands, common)
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -89,6 +100,9 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
         return requests.Rescind(arguments.partition, arguments.relid)
     if arguments.command == "reset":
         return requests.Reset(arguments.partition)
+    if arguments.command == "vp":
+        order = requests.VpOffline if arguments.action == "offline" else requests.VpOnline
+        return order(arguments.partition, arguments.vp)
     if arguments.command == "fault":
         return fault.request(arguments)
     if arguments.action == "remove":
@@ -110,8 +124,9 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     if arguments.command == "fault":
         fault.show(arguments, result)
         return
-    if arguments.command in ORDERS:
-        print(f"partition {arguments.partition}: {ORDERS[arguments.command].format(**result)}")
+    order = " ".join(filter(None, (arguments.command, getattr(arguments, "action", None))))
+    if order in ORDERS:
+        print(f"partition {arguments.partition}: {ORDERS[order].format(**result)}")
         return
     from rich.console import Console
 

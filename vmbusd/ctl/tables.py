@@ -45,7 +45,7 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     rows: list[list[object]] = [
         [
             seat["vp"],
-            seat["state"],
+            _state_of(seat),
             seat["pid"],
             seat["incarnation"],
             seat["pending"],
@@ -60,6 +60,11 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     for text in [partition["reason"], *partition["warnings"]]:
         if text:
             console.print(f"  {text}", style="red", highlight=False)
+
+
+def _state_of(seat: dict[str, Any]) -> str:
+    stuck = f", stuck for {seat['stuck_seconds']:.0f} s" if seat["stuck"] else ""
+    return f"{seat['state']}{', by order' if seat['by_order'] else ''}{stuck}"
 
 
 def show_channels(console: Console, name: str, result: dict[str, Any]) -> None:

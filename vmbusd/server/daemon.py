@@ -83,6 +83,8 @@ class Daemon:
             ),
             requests.Rescind: lambda r: self._order(orders.rescind(self._partition(r.partition), r.relid)),
             requests.Reset: lambda r: self._order(orders.reset(self._partition(r.partition))),
+            requests.VpOffline: lambda r: self._order(orders.vp_offline(self._partition(r.partition), r.vp)),
+            requests.VpOnline: lambda r: self._order(orders.vp_online(self._partition(r.partition), r.vp)),
             **faults.acts(self._partition),
         }
         self._again = again

@@ -180,6 +180,16 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     redelivered: int
 
 
+class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):
+    """Somebody ordered a VP offline or `online`. `sequence`: the packet by which the guest did, 0 for the
+    administrator or a link without numbers; `refused`: the answer to a guest that may not."""
+
+    vp: int
+    online: bool
+    sequence: int
+    refused: str
+
+
 class FaultAdded(msgspec.Struct, frozen=True, tag=30, array_like=True):
     """A fault was armed; `slot` and `device` as in its `armed.FaultState`."""
 
@@ -245,7 +255,7 @@ ToBus = (
     | Rescind
 )
 """What the bus hears of."""
-OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
+OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet | VpOrdered
 """What it does not."""
 OfFaults = FaultAdded | FaultRemoved | FaultFired | NotTaken | NotSent
 """What goes wrong on purpose."""
@@ -270,6 +280,7 @@ _Other = (
     | LinkConfirmed
     | LinkLost
     | SeatSet
+    | VpOrdered
     | OfFaults
 )
 _ENCODER: Final = msgspec.msgpack.Encoder()

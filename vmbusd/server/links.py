@@ -61,6 +61,12 @@ class GuestControl(Attached):
         if header.kind == Kind.SIGNAL:
             self.signal_event(header, data)
             return
+        if header.kind == Kind.VP_ORDER:
+            body = link.decode_body(header, data)
+            assert isinstance(body, link.VpOrder)
+            number = header.sequence if self.session is not None else 0
+            self.partition.vps.ordered_by_guest(body.vp, online=bool(body.online), sequence=number)
+            return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
         size = len(data) - link.HEADER.size
@@ -80,6 +86,10 @@ class GuestControl(Attached):
     @property
     def rules(self) -> tuple[Armed, ...]:
         return self.partition.faults.from_guest
+
+    def tell(self, what: link.VpChanged) -> None:
+        """Tell what becomes of a VP."""
+        self.transmit(link.encode(what, sequence=self.next_sequence()))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
         if self.session is None or (self.takes and not self._held):

@@ -73,6 +73,7 @@ class Partition:
             offline=lambda vp, live: self.feed(None, inputs.Offline(vp, live)),
             online=lambda vp: self.feed(None, inputs.Online(vp)),
             keep=self.keeper.keep,
+            tell=self._tell_guest,
             steps=self.steps,
         )
         self.pages = GuestPages(loop, self.memory, self.log)
@@ -165,6 +166,10 @@ class Partition:
 
     def _claim_is_free(self, flag: int, generation: int) -> None:
         self.feed(None, inputs.ClaimFree(flag, generation))
+
+    def _tell_guest(self, what: link.VpChanged) -> None:
+        if self.control is not None:
+            self.control.tell(what)
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -329,7 +334,8 @@ class Partition:
             self.die(f"{path} was truncated")
 
     def check_objects(self) -> None:
-        """Look whether every object is still what was made: truncated is the end, removed is a warning."""
+        """Look whether every object is still what was made: truncated is the end, removed is a warning; and
+        at the heartbeats."""
         if self.dead is not None:
             return
         for made in list(self.objects.objects.values()):
@@ -341,6 +347,7 @@ class Partition:
                 text = f"{made.path} was removed or renamed; those who have it go on"
                 self.warnings.append(text)
                 self.log.warning("object without name", path=made.path)
+        self.vps.heartbeats.look(self.vps.seats, self._loop.time())
 
     def die(self, reason: str) -> None:
         """The shared memory cannot be trusted any more: end every link, touch nothing."""

@@ -24,6 +24,7 @@ from vmbusd.server import inputs
 from vmbusd.server.armed import FaultState
 from vmbusd.server.config import PartitionSpec
 from vmbusd.server.inputs import Key, SeatSet
+from vmbusd.server.seats import VpState, changed_by, has_gone_offline
 from vmbusd.server.state import LinkState, PartitionState
 
 Reserve = Callable[[tuple[int, ...]], None]
@@ -75,8 +76,8 @@ class NotSentAgain:
 class Replay:
     """A partition without hands.
 
-    Attributes: `bus`; `links`; `seats`, one per VP; `offline`, VPs of which the bus was told so; `faults`, by
-    id, and `next_fault`, the next id.
+    Attributes: `bus`; `links`; `seats`, one per VP; `offline`, VPs of which the bus was told so; `unplugged`,
+    those that are offline by order; `faults`, by id, and `next_fault`, the next id.
     """
 
     def __init__(self, state: PartitionState, spec: PartitionSpec, ram_pages: int) -> None:
@@ -86,6 +87,7 @@ class Replay:
         )
         self.seats = list(state.seats)
         self.offline = set(state.offline)
+        self.unplugged = set(state.unplugged)
         self.links = {(each.role, each.number): _known(each) for each in state.links}
         self.next_fault = state.next_fault
         self.faults = {each.id: each for each in state.faults}
@@ -203,6 +205,8 @@ class Replay:
 
     def _of_server(self, what: inputs.OfServer) -> None:
         if isinstance(what, inputs.LinkMade):
+            if what.role is Role.GUEST_CONTROL:
+                self.unplugged.clear()
             resumable = bool(what.token)
             self._not_sent.made(what)
             self.links[what.role, what.number] = KnownLink(
@@ -216,8 +220,23 @@ class Replay:
                 session.resume(what.received)
         elif isinstance(what, inputs.LinkLost):
             self._ended((Role.GUEST_WORKER, what.vp))
+        elif isinstance(what, inputs.VpOrdered):
+            self._ordered(what)
         else:
             self._sit(what)
+
+    def _ordered(self, what: inputs.VpOrdered) -> None:
+        if what.sequence:
+            self._heard((Role.GUEST_CONTROL, 0), what.sequence)
+        state = self.seats[what.vp].state if what.vp < len(self.seats) else VpState.VACANT
+        self._post_vp(changed_by(what, VpState(state)))
+        if not what.refused:
+            (self.unplugged.discard if what.online else self.unplugged.add)(what.vp)
+
+    def _post_vp(self, body: link.VpChanged) -> None:
+        session = self._session((Role.GUEST_CONTROL, 0))
+        if session is not None:
+            session.post(link.encode(body, sequence=session.number()))
 
     def _sit(self, seat: SeatSet) -> None:
         key = (Role.GUEST_WORKER, seat.vp)
@@ -226,6 +245,8 @@ class Replay:
             session.post(link.encode(link.Detach(seat.vp), sequence=session.number()))
         if not seat.occupied:
             self.links.pop(key, None)
+        if has_gone_offline(self.seats[seat.vp].state, seat.state) and seat.vp in self.unplugged:
+            self._post_vp(link.VpChanged(seat.vp, seat.state, b""))
         self.seats[seat.vp] = seat
 
 

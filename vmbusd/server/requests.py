@@ -82,6 +82,22 @@ class Reset(msgspec.Struct, frozen=True, tag="reset", tag_field="command", forbi
     partition: str
 
 
+class VpOffline(
+    msgspec.Struct, frozen=True, tag="vp-offline", tag_field="command", forbid_unknown_fields=True
+):
+    """Take a VP from the guest; answered when its worker has left and others have its channels and bits."""
+
+    partition: str
+    vp: int
+
+
+class VpOnline(msgspec.Struct, frozen=True, tag="vp-online", tag_field="command", forbid_unknown_fields=True):
+    """Give a VP back to the guest; answered when it has a worker again."""
+
+    partition: str
+    vp: int
+
+
 Request = (
     Status
     | Channels
@@ -92,6 +108,8 @@ Request = (
     | Retarget
     | Rescind
     | Reset
+    | VpOffline
+    | VpOnline
     | FaultRequest
 )
 

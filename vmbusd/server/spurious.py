@@ -15,7 +15,7 @@ from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.native import EventFlags
 from vmbusd.server.armed import Armed, draw
 from vmbusd.server.guest_pages import HostEnd
-from vmbusd.server.recovery import VpState
+from vmbusd.server.seats import VpState
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition

@@ -207,7 +207,7 @@ def _links(made: Partition, replay: Replay) -> list[Attached]:
             made.tokens.give(attached, token, before)
             before = token
         links.append(attached)
-    made.vps.restore(replay.seats, replay.offline, workers)
+    made.vps.restore(replay.seats, replay.offline, replay.unplugged, workers)
     return links
 
 

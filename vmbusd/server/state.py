@@ -37,12 +37,14 @@ class LinkState(msgspec.Struct, frozen=True, array_like=True):
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """Everything: `bus`, the bytes of `bus.saved`; `seats`, one per VP; `offline`, VPs that the bus was told
-    to be without worker; `links`; `faults`, and the id that the next one gets."""
+    to be without worker; `links`; `unplugged`, VPs that are offline by order; `faults`, and the id that the
+    next one gets."""
 
     bus: bytes
     seats: tuple[SeatSet, ...]
     offline: tuple[int, ...]
     links: tuple[LinkState, ...]
+    unplugged: tuple[int, ...] = ()
     next_fault: int = 1
     faults: tuple[FaultState, ...] = ()
 
@@ -79,6 +81,7 @@ def of(partition: "Partition") -> PartitionState:
         seats=tuple(seat.record() for seat in seats),
         offline=tuple(seat.vp for seat in seats if seat.told_offline),
         links=tuple(_of_link(role, number, attached) for role, number, attached in links),
+        unplugged=tuple(seat.vp for seat in seats if seat.unplugged),
         next_fault=next_fault,
         faults=faults,
     )

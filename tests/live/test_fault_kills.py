@@ -5,10 +5,15 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from guest_client import Channel, Driver, Guest
+from host_client import Host
 from tests.live.daemon import PATIENCE, Daemon, eventually
+from tests.live.guest_drivers import COUNTED
+from tests.live.guest_support import Signaller
 from tests.live.peers import worker
 from tests.live.storms import judge, let_pass
 from vmbusd.abi import layout
@@ -58,6 +63,15 @@ def restarted(runtime_dir: Path, partition: str) -> Iterator[Restarted]:
         yield made
     finally:
         made.daemon.close()
+
+
+class Untouched(Driver):
+    """Opens nothing by itself."""
+
+    interface = COUNTED
+
+    def probe(self, channel: Channel) -> None:
+        """The test does."""
 
 
 def nothing(_scene: Storm, _restarted: Restarted) -> None:
@@ -141,3 +155,74 @@ def test_a_daemon_that_is_killed_while_a_vp_retires_is_gone_on_with(runtime_dir:
         assert gone.pending() == []
         assert faults.fired() == 1
         del live, gone
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Kind.DROP_MESSAGE, "OPENCHANNEL"),
+        (Kind.DROP_MESSAGE, "OPENCHANNEL_RESULT"),
+        (Kind.DROP_DEVICE_MESSAGE, "OPEN"),
+        (Kind.DROP_DEVICE_MESSAGE, "OPENED"),
+    ],
+)
+def test_no_daemon_brings_back_what_was_dropped(runtime_dir: Path, kind: Kind, message: str) -> None:
+    """Neither replay nor resume: the open has no answer from the next daemon either, and all that is said
+    later has its number (a link that disagreed would end)."""
+    with (
+        restarted(runtime_dir, "a:1") as scene,
+        Host.connect("a", runtime_dir=runtime_dir) as host,
+        host.serving(),
+        Guest.attach("a", runtime_dir=runtime_dir) as guest,
+    ):
+        offer = host.offer(Signaller(), UUID(int=1))
+        guest.register(Untouched())
+        guest.start()
+        assert guest.wait_ready(PATIENCE)
+        with Faults("a", runtime_dir=runtime_dir) as faults:
+            faults.add(kind, messages=[message], times=1)
+            opening = guest.channels[0].begin_open()
+            eventually(faults.fired, "it is dropped")
+            scene.daemon.process.kill()
+            scene.is_killed()
+            eventually(scene.all_are_back, "every link is back")
+            assert faults.fired() == 1
+        other = host.offer(Signaller(), UUID(int=2))
+        eventually(lambda: len(guest.channels) == 2, "links go on")
+        guest.channels[1].open(timeout=PATIENCE)
+        assert other.channel is not None
+        assert not opening.done()
+        host.revoke(offer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Kind.DELAY_MESSAGE, "OPENCHANNEL"),
+        (Kind.DELAY_MESSAGE, "OPENCHANNEL_RESULT"),
+        (Kind.DELAY_DEVICE_MESSAGE, "OPEN"),
+        (Kind.DELAY_DEVICE_MESSAGE, "OPENED"),
+    ],
+)
+def test_what_a_dead_daemon_kept_back_is_not_lost(runtime_dir: Path, kind: Kind, message: str) -> None:
+    """It is sent, or taken, by the next one, once."""
+    with (
+        restarted(runtime_dir, "a:1") as scene,
+        Host.connect("a", runtime_dir=runtime_dir) as host,
+        host.serving(),
+        Guest.attach("a", runtime_dir=runtime_dir) as guest,
+    ):
+        device = Signaller()
+        host.offer(device, UUID(int=1))
+        guest.register(Untouched())
+        guest.start()
+        assert guest.wait_ready(PATIENCE)
+        with Faults("a", runtime_dir=runtime_dir) as faults:
+            faults.add(kind, messages=[message], times=1, delay=10_000_000)
+            opening = guest.channels[0].begin_open()
+            eventually(faults.fired, "it is kept back")
+            assert not opening.done()
+            scene.daemon.process.kill()
+            scene.is_killed()
+            opening.result(PATIENCE)
+        assert device.opens == 1

@@ -156,6 +156,8 @@ def _check_values(fault: FaultSpec, shape: _Shape, vps: int) -> None:
         raise UsageError(f"probability {fault.probability:g}: more than 0 and at most 1")
     if fault.vp is not None and fault.host is not None:
         raise UsageError(f"vp {fault.vp} and host {fault.host}: a bit is on one page")
+    if len(set(fault.messages)) < len(fault.messages):
+        raise UsageError(f"messages {', '.join(fault.messages[:8])}: each once")
     for name in fault.messages:
         if shape.names is not None and name not in shape.names:
             raise UsageError(f"message {name!r}: one of {', '.join(shape.names)}")

@@ -235,7 +235,7 @@ class Attached(abc.ABC):
             self.send(link.Confirm(number))
 
     def read_on(self, on: bool) -> None:
-        """Whether what comes next may come: a plain link leaves it in the socket, a session in its window."""
+        """Whether what comes next may come: a plain link leaves it in the socket; a session has a window."""
         if self.session is None and self.wire is not None:
             self.wire.listen(on)
 

@@ -47,6 +47,7 @@ DATA_KINDS: Final = tuple(kind.name.lower().replace("_", "-") for kind in faults
 """Faults of the data path, which hosts and workers make themselves."""
 
 STUCK_VP: Final = "stuck-vp"
+KILL: Final = "kill"
 _OF_DATA: Final = frozenset(
     {"relid", "vp", "host", "who", "step", "probability", "every", "after", "times", "delay", "seed"}
 )
@@ -88,7 +89,7 @@ def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
     """
     if fault.kind in DATA_KINDS:
         _check_data(fault, vps)
-        return fault
+        return _once(fault) if fault.kind == KILL else fault
     shape = _SHAPES.get(fault.kind)
     if shape is None:
         raise UsageError(f"fault {fault.kind!r}: one of {', '.join((*DATA_KINDS, *_SHAPES))}")
@@ -97,12 +98,16 @@ def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
         _check_values(fault, shape, vps)
     except UsageError as error:
         raise UsageError(f"fault {fault.kind}: {error}") from error
-    if fault.kind == Kind.KILL_DAEMON and fault.times is None:
-        # Who comes back to be killed at the same step again would never come back.
-        return msgspec.structs.replace(fault, times=1)
+    if fault.kind == Kind.KILL_DAEMON:
+        return _once(fault)
     if fault.kind == Kind.SPURIOUS_BIT and fault.rate is None:
         return msgspec.structs.replace(fault, rate=DEFAULT_RATE)
     return fault
+
+
+def _once(fault: FaultSpec) -> FaultSpec:
+    """Who comes back to be killed at the same step again would never come back."""
+    return fault if fault.times is not None else msgspec.structs.replace(fault, times=1)
 
 
 def of_data(fault: FaultSpec, *, device: bool) -> Rule:
@@ -151,6 +156,8 @@ def _check_values(fault: FaultSpec, shape: _Shape, vps: int) -> None:
         raise UsageError(f"probability {fault.probability:g}: more than 0 and at most 1")
     if fault.vp is not None and fault.host is not None:
         raise UsageError(f"vp {fault.vp} and host {fault.host}: a bit is on one page")
+    if len(set(fault.messages)) < len(fault.messages):
+        raise UsageError(f"messages {', '.join(fault.messages[:8])}: each once")
     for name in fault.messages:
         if shape.names is not None and name not in shape.names:
             raise UsageError(f"message {name!r}: one of {', '.join(shape.names)}")

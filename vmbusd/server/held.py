@@ -66,7 +66,7 @@ class Held:
             self._letting_in = False
             self._set_timer()
         if self._attached.linked:
-            self._attached.read_on(self._attached.takes and not self._heard)
+            self._attached.read_on(self._attached.takes and len(self._heard) < WINDOW)
 
     def _is_first_due(self) -> bool:
         header, data, due = self._heard[0]

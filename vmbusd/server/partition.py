@@ -129,7 +129,8 @@ class Partition:
     def _take_in(self, source: Attached | None, what: inputs.ToBus) -> None:
         if not isinstance(what, inputs.NoPages):
             self._cause = self.keeper.keep(what)
-            self.steps.reach(Step.APPENDED)
+            if self.steps.armed:
+                self.steps.reach(Step.APPENDED)
         self._carry_out(inputs.apply(self.bus, what, trusted=self.spec.trusted), source)
 
     def answer_for(self, host: HostLink, offer_id: int, gpadl: int) -> None:

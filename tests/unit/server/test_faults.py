@@ -60,7 +60,9 @@ def attached(checked: Scene, runtime_dir: Path) -> Iterator[World]:
             guest.register(Quiet())
             guest.start(2, "thread")
             assert guest.wait_ready(20)
-            yield World(checked, host, guest)
+            made = World(checked, host, guest)
+            yield made
+            made.remove()
             # A device that owes the guest an answer would have it wait at its end.
             host.revoke(offer)
 
@@ -80,6 +82,7 @@ def world(scene: Scene, runtime_dir: Path) -> Iterator[World]:
         ("drop-message", {"host": 0}, "host 0 means nothing"),
         ("drop-message", {"messages": ("OPEN",)}, "message 'OPEN': one of OFFERCHANNEL, "),
         ("drop-device-message", {"messages": ("OPENCHANNEL",)}, "message 'OPENCHANNEL': one of OFFER, "),
+        ("drop-message", {"messages": ("UNLOAD", "UNLOAD")}, "messages UNLOAD, UNLOAD: each once"),
         ("drop-message", {"probability": 0.0}, "probability 0: more than 0 and at most 1"),
         ("drop-message", {"probability": float("nan")}, "probability nan"),
         ("drop-message", {"probability": 1.5}, "probability 1.5"),

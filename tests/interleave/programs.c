@@ -76,6 +76,7 @@ static void host_page(void)
 
 static void signal_from(unsigned h, uint32_t flag)
 {
+    observe_sender();
     vmb_signal(&host[h], flag, flag);
     observe_signal(flag);
 }
@@ -99,6 +100,7 @@ static void host_three_times(void)
 static void host_both_neighbours(void)
 {
     static const uint16_t both[] = {A, C};
+    observe_sender();
     vmb_signal_many(&host[0], both, both, 2);
     observe_signal(A);
     observe_signal(C);
@@ -196,7 +198,7 @@ static void recover_and_admit(void)
 {
     uint64_t redelivered;
     sched_until("waits for a death", second_process_is_dead);
-    observe_death();
+    observe_death(1);
     if (sched_mutant == MUTANT_admitted_before_recovery)
         admitted = true;
     vmb_recover(0, &arena.pages[0], &arena.work[0], arena.blocks, &arena.table, &redelivered);
@@ -212,6 +214,7 @@ static void retarget_recover_and_admit(void)
 /* Guest to host: one page, no claim, and the host looks at its rings instead of calling anybody. */
 static void signal_host_from(unsigned guest)
 {
+    observe_sender();
     vmb_signal_host(&arena.host, &bells[2], &rung[guest], A);
     observe_signal(A);
 }

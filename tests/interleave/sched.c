@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "coroutine.h"
+#include "observe.h"
 #include "trace.h"
 
 struct vmb_doorbell bells[3];
@@ -24,7 +25,7 @@ static enum outcome outcome;
 
 unsigned sched_now(void) { return trace_length(); }
 unsigned sched_steps(void) { return trace_length(); }
-unsigned sched_last_set(uint32_t flag) { return current->last_set[flag]; }
+unsigned sched_running(void) { return (unsigned)(current - coroutines); }
 
 _Noreturn static void end(enum outcome how)
 {
@@ -41,8 +42,11 @@ _Noreturn void sched_violation(const char *format, ...)
     end(VIOLATED);
 }
 
+void sched_saw(uint64_t value) { current->history = mix(current->history, value); }
+
 void sched_record(const char *step, const void *address, uint64_t before, uint64_t after)
 {
+    current->history++;
     unsigned n = trace_add((unsigned)(current - coroutines), step, address ? memory_name(address) : 0, before, after);
     if (n >= TRACE_LIMIT)
         sched_violation("I4: no rest after %d steps", TRACE_LIMIT);
@@ -62,6 +66,20 @@ static bool enabled(const struct coroutine *c)
     }
 }
 
+/* Everything that what comes next depends on, but for the bounds: the words, the semaphores, what each process has
+ * seen and done, what the observers remember. Schedules that differ in the order of independent steps end in one
+ * state, and what can come of it is searched once. */
+static uint64_t state_key(void)
+{
+    uint64_t key = enabled(current) ? sched_running() : PROCESSES; /* it goes on at no cost */
+    key = observe_key(memory_key(key));
+    for (unsigned i = 0; i < sizeof bells / sizeof *bells; i++)
+        key = mix(key, (uint64_t)bells[i].fd);
+    for (unsigned i = 0; i < sched_count; i++)
+        key = mix(key, coroutines[i].history ^ (coroutines[i].state << 4 | coroutines[i].buffered) * 1ull << 56);
+    return key;
+}
+
 static void switch_to(struct coroutine *next)
 {
     struct coroutine *me = current;
@@ -79,6 +97,8 @@ static void switch_to(struct coroutine *next)
 /* Called by the running process before its next step, or because it cannot go on. Returns when it may. */
 void sched_decide(void)
 {
+    if (current->process && search_seen(state_key(), bounds_left))
+        end(CUT);
     for (;;) {
         struct coroutine *option[PROCESSES + 1];
         unsigned options = 0;
@@ -159,8 +179,10 @@ void sched_wait(const char *step, struct vmb_doorbell *bell)
 
 void sched_until(const char *what, bool (*condition)(void))
 {
-    if (condition())
+    if (condition()) {
+        sched_saw(true);
         return;
+    }
     sched_note(what);
     current->condition = condition;
     current->state = UNTIL;
@@ -227,7 +249,7 @@ enum outcome sched_execute(const struct program *program, struct bounds bounds, 
         c->state = READY;
         c->started = false;
         c->buffered = 0;
-        memset(c->last_set, 0, sizeof c->last_set);
+        c->history = 0;
     }
     begin();
     if (outcome == RESTED)

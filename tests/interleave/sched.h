@@ -69,9 +69,9 @@ void sched_note(const char *what);                 /* a line of the trace, glued
 void sched_wait(const char *step, struct vmb_doorbell *bell);
 void sched_until(const char *what, bool (*condition)(void)); /* waits for others without polling */
 unsigned sched_now(void);
-unsigned sched_last_set(uint32_t flag); /* when the running process last set the channel's bit */
-bool sched_dead(unsigned process);   /* stopped; its stores have reached memory, as at the end of a process */
-bool sched_waits(unsigned process);  /* in sched_until */
+unsigned sched_running(void); /* the process, by its place in the program */
+bool sched_dead(unsigned process); /* stopped; its stores have reached memory, as at the end of a process */
+bool sched_waits(unsigned process); /* in sched_until */
 _Noreturn void sched_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void program_reset(void);
 void program_at_rest(const struct program *program);
@@ -83,5 +83,6 @@ unsigned sched_steps(void);
 void sched_print_trace(void);
 void sched_keep_trace(void); /* what sched_print_trace prints from now on */
 unsigned search_choose(unsigned options);
+bool search_seen(uint64_t key, struct bounds left);
 
 #endif

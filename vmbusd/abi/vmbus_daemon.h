@@ -50,7 +50,8 @@ static inline void vmb_slot_empty(struct vmb_table *table, uint32_t flag)
 /* Nothing else: bits on the old VP stay and are served there. */
 static inline void vmb_retarget(struct vmb_table *table, uint32_t relid, uint32_t vp)
 {
-    VMB_STORE("retarget", &table->record[relid].target_vp, vp, VMB_SEQ_CST);
+    VMB_STORE("retarget", &table->record[relid].target_vp, vp,
+              VMB_MUTANT(target_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);
 }
 
 /* Only after a completed close. The claim word is left alone: a worker with a stale bit may hold it for a
@@ -62,13 +63,9 @@ static inline void vmb_block_clear(struct vmb_block *block)
 
 /* ---- a VP without its worker -------------------------------------------------------------------------------- */
 
-/* Only when the process that played VP `vp` is known to be dead. Claims first: put back first, a bit would be
- * taken by a live worker, which finds RUN of the dead, leaves AGAIN, and the freeing would wipe it.
- * Its locks of outgoing rings go with its claims: a write that was not published leaves no trace.
- * Returns the number of claims freed; *redelivered counts the bits put back. */
-static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, struct vmb_vpwork *work,
-                                   struct vmb_block *blocks, const struct vmb_table *table,
-                                   uint64_t *redelivered)
+/* recover, step 1: free the claims of a dead VP, and its locks of outgoing rings with them: a write that was not
+ * published leaves no trace. Returns the number of claims freed. */
+static inline unsigned vmb_recover_claims(uint32_t vp, struct vmb_block *blocks, const struct vmb_table *table)
 {
     unsigned freed = 0;
 
@@ -86,16 +83,38 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
         (void)VMB_EXCHANGE("recover.free", &blocks[r].claim, 0u);
         freed++;
     }
-    *redelivered = 0;
+    return freed;
+}
+
+/* recover, steps 2 and 3: put back what the dead worker had taken, then clear its journal. Returns the bits. */
+static inline uint64_t vmb_recover_bits(struct vmb_event_page *page, struct vmb_vpwork *work)
+{
+    uint64_t redelivered = 0;
+
     for (unsigned i = 0; i < VMB_WORDS; i++) {
         uint64_t taken = VMB_LOAD("recover.taken", &work->taken[i], VMB_SEQ_CST);
         if (!taken)
             continue;
-        *redelivered += (uint64_t)__builtin_popcountll(taken);
-        (void)VMB_OR("recover.put_back", &page->flags[i], taken);
+        redelivered += (uint64_t)__builtin_popcountll(taken);
+        if (VMB_MUTANT(recovery_clears_taken_first))
+            VMB_STORE("recover.clear", &work->taken[i], 0ull, VMB_SEQ_CST);
+        if (!VMB_MUTANT(recovery_no_put_back))
+            (void)VMB_OR("recover.put_back", &page->flags[i], taken);
     }
     for (unsigned i = 0; i < VMB_WORDS; i++)
         VMB_STORE("recover.clear", &work->taken[i], 0ull, VMB_SEQ_CST);
+    return redelivered;
+}
+
+/* Only when the process that played VP `vp` is known to be dead. Claims first: put back first, a bit might reach a
+ * live worker, which finds RUN of the dead, leaves AGAIN, and the freeing would wipe it.
+ * Returns the number of claims freed; *redelivered counts the bits put back. */
+static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, struct vmb_vpwork *work,
+                                   struct vmb_block *blocks, const struct vmb_table *table,
+                                   uint64_t *redelivered)
+{
+    unsigned freed = vmb_recover_claims(vp, blocks, table);
+    *redelivered = vmb_recover_bits(page, work);
     return freed;
 }
 
@@ -110,6 +129,8 @@ static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_p
         if (!w)
             continue;
         moved += (unsigned)__builtin_popcountll(w);
+        if (VMB_MUTANT(handover_clears_first))
+            VMB_AND("sweep.clear", &from->flags[i], ~w);
         (void)VMB_OR("sweep.set", &to->flags[i], w);
         VMB_AND("sweep.clear", &from->flags[i], ~w);
     }

@@ -44,7 +44,7 @@ static inline unsigned vmb_take(uint64_t *flags, uint16_t *out)
 /* Announce sleep number *e and look once more. Returns 1 if the caller must wait for its doorbell. */
 static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
 {
-    if (VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post))
+    if (VMB_MARKS)
         VMB_STORE("sleep.clear_mark", flags - VMB_FLAGS_OFFSET / sizeof *flags, 0ull, VMB_SEQ_CST);
     *e += 1;
     VMB_STORE("sleep.announce", idle, *e, VMB_MUTANT(idle_not_seq_cst) ? VMB_RELAXED : VMB_SEQ_CST);

@@ -23,6 +23,7 @@ struct coroutine {
     const struct process *process;
     enum state state;
     bool started, made;
+    bool must; /* what it waits for has to happen */
     jmp_buf top, resume;
     ucontext_t context;
     struct vmb_doorbell *bell;
@@ -39,6 +40,7 @@ extern struct coroutine *current;
 extern struct bounds bounds_left;
 
 void sched_decide(void); /* before a step: returns when the running process may do it */
+void sched_maybe_stop(void);
 void sched_saw(uint64_t value); /* the running process's next steps may depend on it */
 void sched_record(const char *step, const void *address, uint64_t before, uint64_t after);
 

@@ -144,6 +144,7 @@ void sched_store(const char *step, void *address, unsigned size, uint64_t value,
         return;
     }
     if (!seq_cst) { /* nobody can see it yet: no decision */
+        sched_maybe_stop();
         if (current->buffered == BUFFER)
             abort();
         current->buffer[current->buffered++] = (struct entry){address, value, size};

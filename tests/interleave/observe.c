@@ -11,7 +11,7 @@
 struct vmb_sender host[2];
 struct vmb_worker worker[2];
 uint64_t rung[2];
-bool device_may_signal, admitted;
+bool device_may_signal;
 
 static const uint32_t flags[] = {A, B, C};
 #define FLAGS (sizeof flags / sizeof *flags)
@@ -108,6 +108,11 @@ void observe_open(uint32_t flag)
 
 void observe_death(unsigned process)
 {
+    for (unsigned i = 0; i < FLAGS; i++) {
+        if (seen.pending[process][i] > seen.owed[i])
+            seen.owed[i] = seen.pending[process][i];
+        seen.pending[process][i] = PAID;
+    }
     for (unsigned i = 0; i < FLAGS; i++)
         if (seen.running[i] && seen.runner[i] == process) {
             seen.running[i] = 0;
@@ -121,7 +126,7 @@ uint64_t observe_key(uint64_t key)
     memcpy(words, &seen, sizeof seen);
     for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
         key = mix(key, words[i]);
-    return mix(key, (uint64_t)device_may_signal << 1 | admitted);
+    return mix(key, device_may_signal);
 }
 
 /* ---- at rest ------------------------------------------------------------------------------------------- */
@@ -136,7 +141,9 @@ void program_at_rest(const struct program *program)
     for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
         bool plays_vp = program->process[p].name[0] == 'w';
         worker_stopped |= plays_vp && sched_dead(p) && program->rules != DEATHS;
-        if (sched_waits(p) && !plays_vp && program->rules != DEATHS && !program->process[p].stoppable)
+    }
+    for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
+        if (sched_waits(p) && !worker_stopped)
             sched_violation("I4: %s waits for ever", program->process[p].name);
     }
     for (unsigned i = 0; i < FLAGS; i++) {
@@ -178,8 +185,10 @@ void program_reset(void)
                                         .blocks = arena.blocks,
                                         .vp = i};
     }
+    memset(&arena.saved, 0, sizeof arena.saved);
+    arena.asked = 0;
     memset(&arena.host, 0, sizeof arena.host);
     ring_reset();
     rung[0] = rung[1] = 0;
-    device_may_signal = admitted = false;
+    device_may_signal = false;
 }

@@ -34,6 +34,8 @@ ENGINES = {
         "visited.c",
         "trace.c",
         "programs.c",
+        "bodies.c",
+        "daemon_bodies.c",
         "ring_programs.c",
         "observe.c",
     ),
@@ -57,6 +59,20 @@ MISTAKES = {
     "slot_not_seq_cst": ("I3", "close", "close"),
     "claimed_put_back": ("I4", "retarget", "retarget"),
     "admitted_before_recovery": ("I1", "", "death"),
+    "no_taken": ("I1", "", "death"),
+    "taken_after_clear": ("I1", "", "death"),
+    "taken_cleared_early": ("I1", "", "death"),
+    "recovery_rings_unless_marked": ("I1", "", "host-death"),
+    "no_target_reload": ("I1", "", "offline-vacant"),
+    "target_not_seq_cst": ("I1", "", "offline-vacant"),
+    "no_sweep_on_host_death": ("I1", "", "host-death-offline"),
+    "no_ring_on_host_death": ("I1", "", "host-death"),
+    "no_ring_at_start": ("I1", "", "detach-restart"),
+    "handover_clears_first": ("I1", "", "offline-vacant-restart"),
+    "handover_sets_once": ("I1", "", "host-death-offline"),
+    "recovery_clears_taken_first": ("I1", "", "death-restart"),
+    "recovery_no_put_back": ("I1", "", "death"),
+    "recovery_bits_before_claims": ("I1", "", "death-offline"),
     "ring_publish_not_seq_cst": ("I1", "", "ring-data"),
     "ring_publish_before_copy": ("I3", "", "ring-data"),
     "ring_stale_read_index": ("I1", "", "ring-data"),
@@ -72,7 +88,22 @@ MISTAKES = {
 
 # Bounds of the sound searches of the real functions: preemptions, missed stores, stops.
 FULL = (3, 3, 1)
+# Where two must die to show it.
+DEATHS = {"recovery_clears_taken_first": (2, 3, 2)}
+# The daemon's own death multiplies everything before it, so there fewer preemptions are searched.
 BOUNDS = {
+    "death-restart": ((2, 3, 2),),
+    "death-offline-restart": ((1, 3, 2),),
+    "adopter-death": ((2, 3, 1),),
+    "offline": ((2, 3, 1),),
+    "offline-restart": ((1, 3, 2),),
+    "offline-vacant-restart": ((2, 3, 1),),
+    "offline-online": ((2, 3, 0),),
+    "offline-online-restart": ((1, 3, 1),),
+    "detach-restart": ((2, 3, 1),),
+    "close-death-restart": ((0, 3, 2), (1, 3, 1)),
+    "reuse": ((3, 3, 0),),
+    "reuse-death": ((1, 3, 1),),
     # Two processes have few schedules: these bounds leave next to none out.
     "ring-data": ((6, 6, 0),),
     "ring-batch": ((6, 6, 0),),
@@ -143,7 +174,7 @@ def searches(binaries: Path) -> Iterator[Search]:
     for mistake, (_, model, real) in MISTAKES.items():
         if model:
             yield Search("model", model, mistake)
-        yield Search("real", real, mistake)
+        yield Search("real", real, mistake, DEATHS.get(mistake, FULL))
 
 
 def describe(result: Result) -> str:

@@ -94,6 +94,15 @@ static void switch_to(struct coroutine *next)
     _longjmp(next->top, 1);
 }
 
+static bool can_stop(void) { return bounds_left.stops && current->process->stoppable; }
+
+static void stop(void)
+{
+    bounds_left.stops--;
+    current->state = STOPPED;
+    sched_record("stopped for ever", NULL, 0, 0);
+}
+
 /* Called by the running process before its next step, or because it cannot go on. Returns when it may. */
 void sched_decide(void)
 {
@@ -109,7 +118,7 @@ void sched_decide(void)
             for (unsigned i = 0; i < sched_count; i++)
                 if (&coroutines[i] != current && enabled(&coroutines[i]))
                     option[options++] = &coroutines[i];
-        bool may_stop = mine && bounds_left.stops && current->process->stoppable;
+        bool may_stop = mine && can_stop();
         if (!options) {
             /* Every store reaches memory in the end, also that of a stopped process. */
             bool moved = false;
@@ -124,15 +133,23 @@ void sched_decide(void)
         unsigned all = options + may_stop;
         unsigned chosen = all > 1 ? search_choose(all) : 0;
         if (chosen == options) {
-            bounds_left.stops--;
-            current->state = STOPPED;
-            sched_record("stopped for ever", NULL, 0, 0);
+            stop();
             continue;
         }
         if (mine && chosen)
             bounds_left.preemptions--;
         switch_to(option[chosen]);
         return;
+    }
+}
+
+/* Before a step that nobody can see yet: what is left in the buffer of a dead process reaches memory, so it
+ * matters on which side of the store it dies. */
+void sched_maybe_stop(void)
+{
+    if (can_stop() && search_choose(2)) {
+        stop();
+        sched_decide();
     }
 }
 
@@ -144,14 +161,22 @@ void sched_step(const char *what)
     sched_record(what, NULL, 0, 0);
 }
 
-bool sched_waits(unsigned process) { return coroutines[process].state == UNTIL; }
+bool sched_waits(unsigned process) { return coroutines[process].state == UNTIL && coroutines[process].must; }
 
-bool sched_dead(unsigned process)
+bool sched_dead(unsigned process) { return coroutines[process].state == STOPPED && sched_gone(process); }
+
+bool sched_gone(unsigned process)
 {
-    if (coroutines[process].state != STOPPED)
+    if (coroutines[process].state != STOPPED && coroutines[process].state != DONE)
         return false;
     memory_drain(&coroutines[process]);
     return true;
+}
+
+bool sched_learn(bool fact)
+{
+    sched_saw(fact);
+    return fact;
 }
 
 void sched_post(const char *step, struct vmb_doorbell *bell)
@@ -177,18 +202,20 @@ void sched_wait(const char *step, struct vmb_doorbell *bell)
     bell->fd--;
 }
 
-void sched_until(const char *what, bool (*condition)(void))
+static void wait_for(const char *what, bool (*condition)(void), bool must)
 {
-    if (condition()) {
-        sched_saw(true);
+    if (sched_learn(condition()))
         return;
-    }
     sched_note(what);
+    current->must = must;
     current->condition = condition;
     current->state = UNTIL;
     sched_decide();
     current->state = READY;
 }
+
+void sched_until(const char *what, bool (*condition)(void)) { wait_for(what, condition, true); }
+void sched_until_maybe(const char *what, bool (*condition)(void)) { wait_for(what, condition, false); }
 
 /* ---- one execution ------------------------------------------------------------------------------------- */
 

@@ -21,6 +21,10 @@
 #define CHANNELS 66 /* flags 1 and 65 stand in different words of a page */
 #define TRACE_LIMIT 400 /* correct programs come to rest within 150 steps; who takes 400 never does */
 
+/* How the daemon knows VP 0, and how far it is with closing a channel and opening it again. */
+enum seat { ONLINE, VACANT, OFFLINE, SUCCEEDED };
+enum stage { UNTOUCHED, CLOSING, CLOSED, REOPENED };
+
 /* Everything that processes share. */
 struct arena {
     struct vmb_event_page pages[2];
@@ -32,6 +36,10 @@ struct arena {
         struct vmb_ring_page page;
         uint64_t data[RING_WORDS];
     } ring;
+    struct {
+        uint32_t seat, stage;
+    } saved;        /* what outlives a daemon */
+    uint32_t asked; /* worker 0 is asked to leave */
 };
 extern struct arena arena;
 extern struct vmb_doorbell bells[3]; /* VP 0, VP 1, the host; `fd` holds the count of the semaphore */
@@ -68,9 +76,13 @@ void sched_step(const char *what);                 /* a step that touches nothin
 void sched_note(const char *what);                 /* a line of the trace, glued to the step before it */
 void sched_wait(const char *step, struct vmb_doorbell *bell);
 void sched_until(const char *what, bool (*condition)(void)); /* waits for others without polling */
+/* The same for something that need not happen. */
+void sched_until_maybe(const char *what, bool (*condition)(void));
+bool sched_learn(bool fact); /* the running process now knows it: all that its way depends on passes through here */
 unsigned sched_now(void);
 unsigned sched_running(void); /* the process, by its place in the program */
 bool sched_dead(unsigned process); /* stopped; its stores have reached memory, as at the end of a process */
+bool sched_gone(unsigned process); /* dead, or its body is over */
 bool sched_waits(unsigned process); /* in sched_until */
 _Noreturn void sched_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void program_reset(void);

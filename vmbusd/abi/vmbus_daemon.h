@@ -118,7 +118,12 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
     return freed;
 }
 
-/* VP `from` has no worker: hand its bits to live VP `to`, set before clear, then ring. Returns the bits moved. */
+/* VP `from` has no worker: hand its bits to live VP `to`, then ring. Returns the bits moved.
+ *
+ * Set before clear, so that a daemon that dies in between loses nothing. And set again after it: `to` may have run a
+ * channel already when a sender, which loaded its target long ago, sets the bit that is still there on `from`, and
+ * the clear takes both. A sender that lives reloads the target and signals `to` itself; one that dies there cannot,
+ * and the sweep that follows its death would find nothing. */
 static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_page *to,
                                  struct vmb_doorbell *bell_of_to)
 {
@@ -129,10 +134,11 @@ static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_p
         if (!w)
             continue;
         moved += (unsigned)__builtin_popcountll(w);
-        if (VMB_MUTANT(handover_clears_first))
-            VMB_AND("sweep.clear", &from->flags[i], ~w);
-        (void)VMB_OR("sweep.set", &to->flags[i], w);
+        if (!VMB_MUTANT(handover_clears_first))
+            (void)VMB_OR("sweep.set", &to->flags[i], w);
         VMB_AND("sweep.clear", &from->flags[i], ~w);
+        if (!VMB_MUTANT(handover_sets_once))
+            (void)VMB_OR("sweep.set_again", &to->flags[i], w);
     }
     VMB_POST("sweep.ring", bell_of_to);
     return moved;

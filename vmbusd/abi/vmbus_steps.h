@@ -99,6 +99,9 @@
 #ifndef VMB_MUTANT_handover_clears_first
 #define VMB_MUTANT_handover_clears_first 0
 #endif
+#ifndef VMB_MUTANT_handover_sets_once
+#define VMB_MUTANT_handover_sets_once 0
+#endif
 #ifndef VMB_MUTANT_recovery_clears_taken_first
 #define VMB_MUTANT_recovery_clears_taken_first 0
 #endif

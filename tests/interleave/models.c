@@ -16,6 +16,7 @@
 #define DAEMON_DIES(...) {.name = "daemon", .kind = DAEMON, .mortal = true, .script = {__VA_ARGS__}}
 #define WORKER_0 {.name = "worker 0", .kind = WORKER, .vp = 0}
 #define WORKER_1 {.name = "worker 1", .kind = WORKER, .vp = 1}
+#define GUEST(...) {.name = "guest", SCRIPT_OF(__VA_ARGS__)}
 #define HYPERVISOR {.name = "host", .kind = DAEMON, .script = {{MODIFY_TARGET, 0, 1}}}
 #define CPU_A {.name = "CPU A", .kind = WORKER, .vp = 0}
 #define CPU_B {.name = "CPU B", .kind = WORKER, .vp = 1}
@@ -76,8 +77,6 @@ const struct model models[] = {
               WORKER_1}},
     {"daemon-retarget", "the daemon may die and start again during a retarget",
      .role = {HOST(S(0), S(0)), DAEMON_DIES(TO(0, 1)), WORKER_0, WORKER_1}},
-    {"daemon-offline", "the daemon may die and start again while VP 0 goes offline",
-     .role = {HOST(S(0)), DAEMON_DIES({OFFLINE, 0, 0}), WORKER_0, WORKER_1}},
     {"daemon-close", "the daemon may die and start again during a close, release and reuse",
      .role = {HOST(S(0), {AWAIT_REOPEN, 0, 0}, S(0)), DAEMON_DIES({CLOSE, 0, 0}, {REUSE, 0, 1}), WORKER_0,
               WORKER_1}},
@@ -92,13 +91,14 @@ const struct model models[] = {
     {"daemon-host-offline", "a host and the daemon may die while VP 0 goes offline",
      .role = {HOST_DIES(S(0)), DAEMON_DIES({OFFLINE, 0, 0}), WORKER_0, WORKER_1}},
 
-    {"percpu-move-first", "the guest moves the channel between its lists, then asks the host for VP 1",
-     .role = {HOST(S(0)), {.name = "guest", SCRIPT_OF({MOVE_IN_LISTS, 0, 1}, {POST_MODIFY, 0, 0})},
-              HYPERVISOR, CPU_A, CPU_B}},
-    {"percpu-move-last", "the guest asks the host for VP 1, awaits the answer, then moves the channel",
-     .role = {HOST(S(0)),
-              {.name = "guest", SCRIPT_OF({POST_MODIFY, 0, 0}, {AWAIT_MODIFIED, 0, 0}, {MOVE_IN_LISTS, 0, 1})},
-              HYPERVISOR, CPU_A, CPU_B}},
+    {"percpu-1", "the guest moves the channel between its lists, then asks the host for CPU B",
+     .role = {HOST(S(0)), GUEST({MOVE_IN_LISTS, 0, 1}, {POST_MODIFY, 0, 0}), HYPERVISOR, CPU_A, CPU_B}},
+    {"percpu-2", "the guest asks the host for CPU B, then moves the channel; the host signals on CPU B",
+     .role = {HOST({AWAIT_MODIFIED, 0, 0}, S(0)), GUEST({POST_MODIFY, 0, 0}, {MOVE_IN_LISTS, 0, 1}), HYPERVISOR,
+              CPU_A, CPU_B}},
+    {"percpu-answer", "the same, the guest awaits the answer before it moves the channel; the host signals ever",
+     .role = {HOST(S(0)), GUEST({POST_MODIFY, 0, 0}, {AWAIT_MODIFIED, 0, 0}, {MOVE_IN_LISTS, 0, 1}), HYPERVISOR,
+              CPU_A, CPU_B}},
     {0},
 };
 

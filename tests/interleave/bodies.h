@@ -74,6 +74,19 @@ void close_over_a_death(void);
 void reuse(void);
 void reuse_over_a_death(void);
 
+/* per-CPU lists, or the table in the same program */
+void percpu(void);
+void worker_0_by_lists(void);
+void worker_1_by_lists(void);
+void move_then_retarget(void);
+void retarget_then_move(void);
+
+/* an interrupt page of the guest's own */
+void interrupt_page(void);
+void guest_on_vp_0(void);
+void guest_on_vp_1(void);
+void retarget_behind_the_page(void);
+
 /* the next daemon */
 void second_daemon_retires(void);
 void second_daemon_retires_and_brings_back(void);

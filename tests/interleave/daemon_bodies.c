@@ -5,18 +5,10 @@
  * A daemon that may die saves first what it is about to do; the next one goes by what is saved, by who is dead and
  * by the shared words alone, all of which it loads. docs/signal-protocol.md section 5.
  */
-#include "bodies.h"
+#include "daemon.h"
 
-static void save_seat(enum seat seat) { VMB_STORE("save seat", &arena.saved.seat, (uint32_t)seat, VMB_SEQ_CST); }
-static enum seat saved_seat(void) { return (enum seat)VMB_LOAD("saved seat", &arena.saved.seat, VMB_SEQ_CST); }
-static void save_stage(enum stage stage)
-{
-    VMB_STORE("save stage", &arena.saved.stage, (uint32_t)stage, VMB_SEQ_CST);
-}
-static enum stage saved_stage(void)
-{
-    return (enum stage)VMB_LOAD("saved stage", &arena.saved.stage, VMB_SEQ_CST);
-}
+void save_seat(enum seat seat) { VMB_STORE("save seat", &arena.saved.seat, (uint32_t)seat, VMB_SEQ_CST); }
+enum seat saved_seat(void) { return (enum seat)VMB_LOAD("saved seat", &arena.saved.seat, VMB_SEQ_CST); }
 
 /* ---- one word -------------------------------------------------------------------------------------------- */
 
@@ -46,12 +38,12 @@ void retarget_and_recover_the_silent(void)
         vmb_recover(0, &arena.pages[0], &arena.work[0], arena.blocks, &arena.table, &redelivered);
 }
 
-static bool worker_0_is_dead(void) { return sched_dead(WORKER_0); }
+bool worker_0_is_dead(void) { return sched_dead(WORKER_0); }
 static bool daemon_is_dead(void) { return sched_dead(DAEMON); }
 static bool host_is_dead(void) { return sched_dead(HOST); }
 
 /* dead: the recovery, what is known of the seat, the ring. */
-static void worker_0_died(void)
+void worker_0_died(void)
 {
     if (sched_mutant == MUTANT_admitted_before_recovery)
         save_seat(SUCCEEDED);
@@ -62,7 +54,7 @@ static void worker_0_died(void)
     VMB_POST("dead.ring", &bells[0]);
 }
 
-static void recover_when_dead(void)
+void recover_when_dead(void)
 {
     sched_until_maybe("waits for a death", worker_0_is_dead);
     worker_0_died();
@@ -189,7 +181,7 @@ static void ring_after_death(uint32_t vp)
 }
 
 /* host_dead: pages of VPs that are offline, then every VP; only then would its channels end. */
-static void mourn(void)
+void mourn_a_host(void)
 {
     sched_until_maybe("waits for a death", host_is_dead);
     observe_death(HOST);
@@ -201,137 +193,15 @@ static void mourn(void)
         ring_after_death(vp);
 }
 
-void mourn_a_host(void) { mourn(); }
-
 void retire_and_mourn_a_host(void)
 {
     retire_the_vacant();
-    mourn();
-}
-
-/* ---- close, release, reuse ------------------------------------------------------------------------------- */
-
-static bool claim_is_free(void) { return !(arena.blocks[A].claim & VMB_CLAIM_RUN); }
-
-void close_once(void)
-{
-    uint32_t generation = VMB_SLOT_GENERATION(arena.table.slot[A]);
-    vmb_slot_close(&arena.table, A);
-    while (!vmb_close_done(arena.blocks, A))
-        sched_until("waits for the claim", claim_is_free);
-    observe_close_completed(A, generation);
-}
-
-void mourn_a_host_and_close(void)
-{
-    mourn();
-    close_once();
-}
-
-void retarget_and_close(void)
-{
-    retarget_once();
-    close_once();
-}
-
-static void open_again(void)
-{
-    vmb_block_clear(&arena.blocks[A]);
-    vmb_slot_open(&arena.table, A, slot_of(A, 2));
-    observe_open(A);
-    device_may_signal = true;
-}
-
-void close_and_reopen(void)
-{
-    close_once();
-    open_again();
-}
-
-void retarget_close_and_reopen(void)
-{
-    retarget_once();
-    close_and_reopen();
-}
-
-/* The relid is released and given to a new channel, which the guest opens on VP 1: as the daemon's table does. */
-static void release_and_reuse(void)
-{
-    vmb_slot_empty(&arena.table, A);
-    vmb_retarget(&arena.table, A, VMB_NO_TARGET);
-    vmb_slot_fill(&arena.table, A, slot_of(A, 1));
-    vmb_retarget(&arena.table, A, 1);
-    open_again();
-}
-
-void reuse(void)
-{
-    close_once();
-    release_and_reuse();
-}
-
-static bool claim_is_free_or_its_owner_dead(void)
-{
-    return claim_is_free() || (worker_0_is_dead() && arena.saved.seat == ONLINE);
-}
-
-/* Step 3 of close, while worker 0 may die in the middle of the callback. */
-static void wait_for_the_claim(void)
-{
-    while (!vmb_close_done(arena.blocks, A)) {
-        sched_until("waits for the claim", claim_is_free_or_its_owner_dead);
-        if (sched_learn(worker_0_is_dead() && arena.saved.seat == ONLINE))
-            worker_0_died();
-    }
-}
-
-static void admit_after_death(void)
-{
-    if (saved_seat() == ONLINE)
-        recover_when_dead();
-    save_seat(SUCCEEDED);
-}
-
-/* The close and the open that are saved, from wherever the last daemon came. */
-static void go_on_with_channel(void)
-{
-    if (saved_stage() == CLOSING) {
-        if (VMB_LOAD("table slot", &arena.table.slot[A], VMB_SEQ_CST) & VMB_SLOT_OPEN)
-            vmb_slot_close(&arena.table, A);
-        wait_for_the_claim();
-        vmb_block_clear(&arena.blocks[A]);
-        save_stage(CLOSED);
-        observe_close_completed(A, 1);
-    }
-    if (saved_stage() == CLOSED)
-        save_stage(REOPENED);
-    if (saved_stage() == REOPENED &&
-        VMB_LOAD("table slot", &arena.table.slot[A], VMB_SEQ_CST) != (slot_of(A, 2) | VMB_SLOT_OPEN)) {
-        vmb_slot_open(&arena.table, A, slot_of(A, 2));
-        observe_open(A);
-    }
-    device_may_signal = true;
-}
-
-void close_over_a_death(void)
-{
-    save_stage(CLOSING);
-    go_on_with_channel();
-    admit_after_death();
-}
-
-void reuse_over_a_death(void)
-{
-    vmb_slot_close(&arena.table, A);
-    wait_for_the_claim();
-    observe_close_completed(A, 1);
-    release_and_reuse();
-    admit_after_death();
+    mourn_a_host();
 }
 
 /* ---- the next daemon ------------------------------------------------------------------------------------- */
 
-static void ring_every_vp(void)
+void ring_every_vp(void)
 {
     if (sched_mutant == MUTANT_no_ring_at_start)
         return;
@@ -390,7 +260,7 @@ void second_daemon_admits(void)
 }
 
 /* start: worker 0 may be dead, and is recovered now unless that was saved. */
-static enum seat mourn_worker_0(void)
+enum seat mourn_worker_0(void)
 {
     take_over();
     enum seat seat = saved_seat();
@@ -419,12 +289,4 @@ void second_daemon_recovers_and_admits(void)
     if (seat == ONLINE)
         recover_when_dead();
     save_seat(SUCCEEDED);
-}
-
-void second_daemon_goes_on_with_close(void)
-{
-    (void)mourn_worker_0();
-    go_on_with_channel();
-    ring_every_vp();
-    admit_after_death();
 }

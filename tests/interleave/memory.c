@@ -173,10 +173,13 @@ static bool rmw_begin(const void *address, bool changes)
 /* Tells the observers which channels' bits the running process sets. */
 static void note_set(const void *address, uint64_t bits)
 {
-    size_t offset = (size_t)((const char *)address - (const char *)&arena);
-    if (offset >= offsetof(struct arena, work))
+    size_t offset = (size_t)((const char *)address - (const char *)&arena), first;
+    if (offset < offsetof(struct arena, work))
+        first = (offset % VMB_PAGE - VMB_FLAGS_OFFSET) * 8;
+    else if (offset - offsetof(struct arena, legacy.page) < sizeof arena.legacy.page)
+        first = (offset - offsetof(struct arena, legacy.page)) * 8;
+    else
         return;
-    size_t first = (offset % VMB_PAGE - VMB_FLAGS_OFFSET) * 8;
     for (; bits; bits &= bits - 1)
         observe_set((uint32_t)first + (unsigned)__builtin_ctzll(bits));
 }

@@ -138,6 +138,10 @@ void program_at_rest(const struct program *program)
         ring_at_rest();
         return;
     }
+    if (program->rules == SHARED_RINGS) {
+        shared_ring_at_rest();
+        return;
+    }
     for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
         bool plays_vp = program->process[p].name[0] == 'w';
         worker_stopped |= plays_vp && sched_dead(p) && program->rules != DEATHS;

@@ -20,11 +20,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-HEADERS = HERE.parents[1] / "vmbusd" / "abi"
+HEADERS = [HERE.parents[1] / "vmbusd" / part for part in ("abi", "lab")]
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
 # Fortified longjmp takes a jump between stacks for an error.
 ENGINES = {
-    "model": ("models.c", "model_search.c", "model_steps.c"),
+    "model": (
+        "models.c",
+        "model_search.c",
+        "model_reduce.c",
+        "model_worker.c",
+        "model_hosts.c",
+        "model_daemon.c",
+        "model_moves.c",
+    ),
     "real": (
         "-U_FORTIFY_SOURCE",
         "real.c",
@@ -36,7 +44,11 @@ ENGINES = {
         "programs.c",
         "bodies.c",
         "daemon_bodies.c",
+        "close_bodies.c",
+        "percpu_bodies.c",
+        "page_bodies.c",
         "ring_programs.c",
+        "shared_ring.c",
         "observe.c",
     ),
 }
@@ -73,6 +85,8 @@ MISTAKES = {
     "recovery_clears_taken_first": ("I1", "", "death-restart"),
     "recovery_no_put_back": ("I1", "", "death"),
     "recovery_bits_before_claims": ("I1", "", "death-offline"),
+    "page_before_flag": ("I1", "", "interrupt-page"),
+    "ring_no_unstick": ("I1", "", "ring-shared-death"),
     "ring_publish_not_seq_cst": ("I1", "", "ring-data"),
     "ring_publish_before_copy": ("I3", "", "ring-data"),
     "ring_stale_read_index": ("I1", "", "ring-data"),
@@ -85,6 +99,9 @@ MISTAKES = {
     "ring_no_space_look": ("I4", "", "ring-space"),
     "ring_pending_not_seq_cst": ("I4", "", "ring-space"),
 }
+
+# The design before the table loses an interrupt in either order of a move (vmbusd/lab/percpu.h).
+PERCPU = ("percpu-move-first", "percpu-target-first")
 
 # Bounds of the sound searches of the real functions: preemptions, missed stores, stops.
 FULL = (3, 3, 1)
@@ -101,6 +118,9 @@ BOUNDS = {
     "offline-online": ((2, 3, 0),),
     "offline-online-restart": ((1, 3, 1),),
     "detach-restart": ((2, 3, 1),),
+    "percpu-move-first": ((2, 3, 0),),
+    "percpu-target-first": ((2, 3, 0),),
+    "ring-shared-death": ((2, 3, 1),),
     "close-death-restart": ((0, 3, 2), (1, 3, 1)),
     "reuse": ((3, 3, 0),),
     "reuse-death": ((1, 3, 1),),
@@ -134,7 +154,7 @@ def build(into: Path) -> None:
         raise SystemExit("a C compiler is needed: apt-get install gcc libc6-dev")
     for engine, parts in ENGINES.items():
         sources = [str(HERE / part) if part.endswith(".c") else part for part in parts]
-        command = [compiler, *FLAGS, f"-I{HEADERS}", *sources, "-o", str(into / engine)]
+        command = [compiler, *FLAGS, *(f"-I{folder}" for folder in HEADERS), *sources, "-o", str(into / engine)]
         subprocess.run(command, check=True)
 
 
@@ -157,7 +177,9 @@ def run(binaries: Path, search: Search) -> Result:
 
 
 def expected_rule(search: Search) -> str:
-    return "" if search.mistake == SOUND else MISTAKES[search.mistake][0]
+    if search.mistake in (SOUND, "percpu_lists"):
+        return "" if search.mistake == SOUND else "I1"
+    return MISTAKES[search.mistake][0]
 
 
 def passes(result: Result) -> bool:
@@ -175,6 +197,8 @@ def searches(binaries: Path) -> Iterator[Search]:
         if model:
             yield Search("model", model, mistake)
         yield Search("real", real, mistake, DEATHS.get(mistake, FULL))
+    for case in PERCPU:
+        yield Search("real", case, "percpu_lists")
 
 
 def describe(result: Result) -> str:

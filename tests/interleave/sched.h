@@ -14,6 +14,7 @@
 
 #include "steps.h"
 
+#include "percpu.h"
 #include "vmbus_daemon.h"
 
 #define PROCESSES 6
@@ -40,6 +41,11 @@ struct arena {
         uint32_t seat, stage;
     } saved;        /* what outlives a daemon */
     uint32_t asked; /* worker 0 is asked to leave */
+    struct {
+        char other[VMB_PAGE];
+        struct vmb_interrupt_page page;
+    } legacy; /* guest memory with an interrupt page */
+    struct vmb_percpu lists;
 };
 extern struct arena arena;
 extern struct vmb_doorbell bells[3]; /* VP 0, VP 1, the host; `fd` holds the count of the semaphore */
@@ -59,6 +65,7 @@ struct program {
         SIGNALS,
         DEATHS, /* what is stopped is dead and is recovered: a worker's stop excuses nothing at rest */
         RINGS,
+        SHARED_RINGS,
     } rules;
 };
 extern const struct program programs[];

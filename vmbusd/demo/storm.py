@@ -141,21 +141,24 @@ def storm(
     host_processes: int,
     workers: Literal["thread", "process"] = "process",
     packet_channels: int = 0,
+    relook: bool = False,
     prepare: Callable[[Guest], None] = lambda _guest: None,
+    driver: type[StormDriver] = StormDriver,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
-    Each host has `packet_channels` besides its share of `channels`; `prepare` has the guest before it starts.
+    Each host has `packet_channels` besides its share of `channels`; `prepare` has the guest before it starts;
+    `relook` is as of `Guest.start`.
     """
     shares = [channels // host_processes + (n < channels % host_processes) for n in range(host_processes)]
     with ExitStack() as stack:
         # Hosts first: their offers are there when the guest asks, and they leave after the guest has.
         running = stack.enter_context(hosts(runtime_dir, partition, shares, packet_channels))
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
-        guest.register(StormDriver())
+        guest.register(driver())
         guest.register(PacketDriver())
         prepare(guest)
-        guest.start(vps, workers)
+        guest.start(vps, workers, relook=relook)
         if not guest.wait_ready(OPEN_SECONDS):
             raise DemoError(f"{channels} channels were not open within {OPEN_SECONDS:g} s")
         opened = [channel for channel in guest.channels if channel.is_open]

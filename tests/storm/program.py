@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 
 RATES: Final[Mapping[str, float]] = {
-    "kill worker": 0.40,
+    "kill worker": 0.60,
     "kill host": 0.40,
-    "kill guest": 0.40,
+    "kill guest": 0.42,
     "kill daemon": 0.40,
     "reexec": 0.12,
     "stop worker": 0.20,
@@ -31,7 +31,7 @@ RATES: Final[Mapping[str, float]] = {
 """Actions per second of storm time. `docs/storm.md` says what each is."""
 LONGEST_STOP: Final = 0.8
 """Seconds: longer than every wait of the protocol on a quiet machine, short enough to have many."""
-CALM_EVERY: Final = 6.0
+CALM_EVERY: Final = 7.0
 """Seconds of storm between two calm points, in the mean."""
 
 

@@ -34,6 +34,8 @@ GRACE: Final = 60.0
 DELAYS: Final = (0.0, 0.0, 0.05, 0.3)
 """Seconds, one of which by lot bounds the time until a killed process is started again."""
 ADMIN_SECONDS: Final = 30.0
+RECLAIM_SECONDS: Final = 10.0
+"""A start judges what it finds, and what was too young for that once more, 2 s later."""
 ANSWER_LIMIT: Final = 16 << 20
 STATUS_FILE: Final = "status.json"
 
@@ -53,7 +55,6 @@ class World:
         self.storm, self.victim_name = self.mark, f"{self.mark}-v"
         self.trace = Trace(directory / "trace.jsonl")
         self.ledger = Ledger.make(directory / "ledger")
-        self.victim_ledger: Ledger | None = None
         self.draw = random.Random(f"world {seed}")
         self.daemon: Process | None = None
         self.guest: Child | None = None
@@ -99,9 +100,10 @@ class World:
             if not self.ending:
                 await asyncio.sleep(self.draw.choice(DELAYS) * self.draw.random())
 
-    async def _start_daemon(self) -> Process:
+    async def _start_daemon(self, *, with_partition: bool = True) -> Process:
         command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(self.runtime_dir)]
-        command += ["--partition", f"{self.storm}:{VPS}", "--grace", str(GRACE)]
+        command += ["--partition", f"{self.storm}:{VPS}"] if with_partition else []
+        command += ["--grace", str(GRACE)]
         with (self.directory / "daemon.log").open("ab") as log:
             popen = subprocess.Popen(
                 command,
@@ -163,10 +165,11 @@ class World:
         return start
 
     def start_victim(self) -> Child:
-        """New guest and host of the victim partition, with a ledger of their own: generations begin anew."""
+        """New guest and host of the victim partition, with a ledger of their own: generations begin anew, and
+        what is counted on memory that was cut means nothing."""
         self._victims += 1
         path = self.directory / f"victim-{self._victims}.ledger"
-        self.victim_ledger = Ledger.make(path)
+        Ledger.make(path)
         self.victim = self._fork(
             "victim", partition=self.victim_name, devices=VICTIM_DEVICES, ledger=str(path)
         )
@@ -246,6 +249,21 @@ class World:
             self.daemon.expected = True
             self.daemon.send(signal.SIGTERM)
             await asyncio.wait([self.daemon.ended], timeout=ADMIN_SECONDS)
+
+    async def start_once(self, done: Callable[[], bool]) -> None:
+        """A daemon without partitions, for as long as it takes until `done`; then it is stopped."""
+        daemon = await self._start_daemon(with_partition=False)
+        daemon.expected = True
+        for _ in range(int(RECLAIM_SECONDS / 0.05)):
+            if daemon.is_ready and done():
+                break
+            await asyncio.sleep(0.05)
+        daemon.send(signal.SIGTERM)
+        await asyncio.wait([daemon.ended], timeout=ADMIN_SECONDS)
+
+    def files(self) -> list[str]:
+        """What is in the runtime directory."""
+        return sorted(os.listdir(self.runtime_dir)) if self.runtime_dir.exists() else []
 
     def close(self) -> None:
         """End what still runs, whatever state it is in; removes the runtime directory's objects."""

@@ -1,4 +1,4 @@
-"""Builds the one extension module, the native core; the rest of the package is in pyproject.toml."""
+"""Builds the extension modules: the native core, and the lab's lists; the rest is in pyproject.toml."""
 
 import os
 import shlex
@@ -19,4 +19,12 @@ native = Extension(
     extra_compile_args=[*FLAGS, *shlex.split(os.environ.get("VMBUSD_CFLAGS", ""))],
 )
 
-setup(ext_modules=cythonize([native], build_dir="build/cython"))
+lab = Extension(
+    "vmbusd.lab.percpu",
+    sources=["vmbusd/lab/percpu.pyx"],
+    include_dirs=["vmbusd/lab", "vmbusd/abi"],
+    depends=sorted(glob("vmbusd/lab/*.h") + glob("vmbusd/abi/*.h")),
+    extra_compile_args=native.extra_compile_args,
+)
+
+setup(ext_modules=cythonize([native, lab], build_dir="build/cython"))

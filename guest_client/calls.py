@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from guest_client.channel import Channel
+from vmbusd.abi import link
 from vmbusd.abi.errors import VmbusError
 
 Call = Future[Any]
@@ -37,5 +38,8 @@ class Listener(Protocol):
 
     def resumed(self, channel: Channel, *, was_open: bool) -> None:
         """A channel is there again after a suspension, closed."""
+
+    def vp_changed(self, changed: link.VpChanged) -> None:
+        """Somebody ordered a VP offline or online, or an order of ours is answered."""
 
     def ended(self, reason: VmbusError) -> None: ...

@@ -267,7 +267,11 @@ class Channel(Verbs):
         From 4.1 to 5.2 nobody answers: then it returns when the host was asked. Below that it raises
         UsageError.
         """
-        self._controlled().begin_retarget(self, vp).result(timeout)
+        self.begin_retarget(vp).result(timeout)
+
+    def begin_retarget(self, vp: int) -> "Future[None]":
+        """As `retarget`, without waiting for it."""
+        return self._controlled().begin_retarget(self, vp)
 
     def drop(self) -> None:
         """Let go of this channel for good, without waiting: it is closed if it is open, cannot be opened any

@@ -110,6 +110,10 @@ class Connection(Machine):
         self.space.close()
         self.attached.close()
 
+    def post(self, packet: bytes) -> None:
+        """Send a packet of the link that is no channel message."""
+        self._link.post(packet)
+
     # -- channels (channel.Control) ------------------------------------------------------------------------
 
     def begin_open(self, channel: Channel, target_vp: int | None, user_data: bytes) -> Call:
@@ -164,6 +168,10 @@ class Connection(Machine):
         with self._lock:
             self._known(channel)
             return self._begin(self._client.retarget, channel.relid, vp, now=channel.target_vp)
+
+    def reserve_pages(self, count: int) -> int:
+        """See `Guest.reserve_pages`."""
+        return self._rings.memory.allocate(count)
 
     def drop(self, channel: Channel) -> None:
         """See `Channel.drop`."""

@@ -190,7 +190,7 @@ class Feed:
         For the moments when a wake-up may have been lost: the answer to an open, the death of a worker. True
         when somebody was woken. Raises RingDead.
         """
-        space, vp = self._space, channel.target_vp
+        space = self._space
         first, pages, downstream, _ = space.blocks.ring(channel.event_flag)
         if not channel.is_open or not pages:
             return False
@@ -203,7 +203,17 @@ class Feed:
         into.release()
         if theirs:
             channel.signal()
-        if ours and vp < len(space.attached.vp_doorbells):
-            EventFlags(space.attached[Object.EVENTS], vp * layout.EVENT_PAGE_SIZE).set(channel.event_flag)
-            space.attached.vp_doorbells[vp].ring()
+        if ours:
+            self._wake(channel)
         return theirs or ours
+
+    def _wake(self, channel: "Channel") -> None:
+        """Have the channel's VP look, as a sender does it: its target may move meanwhile."""
+        attached = self._space.attached
+        vp = channel.target_vp
+        while vp < len(attached.vp_doorbells):
+            EventFlags(attached[Object.EVENTS], vp * layout.EVENT_PAGE_SIZE).set(channel.event_flag)
+            attached.vp_doorbells[vp].ring()
+            before, vp = vp, channel.target_vp
+            if vp == before:
+                break

@@ -28,9 +28,11 @@ from guest_client.driver import Driver, checked, name_of
 from guest_client.players import Players, ProcessPlayers, ThreadPlayers
 from guest_client.probing import Probing
 from guest_client.session import Session
+from guest_client.supervisor import COMMAND
 from guest_client.versions import options
+from guest_client.vps import STATES, VpOrders
 from guest_client.worker import Service, check_cpus
-from vmbusd.abi import paths
+from vmbusd.abi import link, paths
 from vmbusd.abi.attach import attach
 from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
@@ -45,7 +47,10 @@ Workers = Literal["thread", "process"]
 
 
 class Guest(Session):
-    """One guest of one partition. Runs once. A context manager; leaving it ends everything."""
+    """One guest of one partition. Runs once. A context manager; leaving it ends everything.
+
+    Attributes: `partition`; `vps`; `worker_command`, what plays a VP with `workers="process"`.
+    """
 
     def __init__(
         self, connection: "Callable[[Guest], Connection]", partition: str, runtime_dir: Path
@@ -58,7 +63,9 @@ class Guest(Session):
         self._probing = Probing(lambda channel: self._connection.give_up(channel))
         self._delivered = False
         self._players: Players | None = None
+        self.worker_command: Sequence[str] = COMMAND
         self._started = False
+        self._vp_orders = VpOrders(lambda packet: self._connection.post(packet))
         self._connection = connection(self)
         welcome = self._connection.attached.welcome
         self.vps = welcome.vps
@@ -182,7 +189,9 @@ class Guest(Session):
             self._players = ThreadPlayers(service, self._connection, count, pinning, self._fail)
         else:
             names = [name_of(driver) for driver in self._drivers.values()]
-            self._players = ProcessPlayers(service, self._connection, count, pinning, self._fail, names)
+            self._players = ProcessPlayers(
+                service, self._connection, count, pinning, self._fail, names, self.worker_command
+            )
         self._started = True
         self._probing.start()
         self._players.start()
@@ -256,7 +265,8 @@ class Guest(Session):
     # -- what it knows --------------------------------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
-        """The connection's numbers, `vps`: a list of counters per VP, `workers`: what plays them.
+        """The connection's numbers, `vps`: a list of counters per VP, `vp_states`: "vacant", "online",
+        "offline" or "leaving" of each, `workers`: what plays them.
 
         After `close` they are those of that moment.
         """
@@ -267,6 +277,7 @@ class Guest(Session):
             "partition": self.partition,
             **self._connection.statistics(),
             "vps": [vpwork.statistics(vp) for vp in range(self.vps)],
+            "vp_states": [STATES[self._vp_state(vp)] for vp in range(self.vps)],
             "workers": players.statistics() if players is not None else {},
         }
 
@@ -299,7 +310,14 @@ class Guest(Session):
         if driver is not None and was_open:
             self._probing.probe(channel, lambda: driver.resumed(channel), "resumed")
 
+    def vp_changed(self, changed: link.VpChanged) -> None:
+        players = self._players
+        if players is not None and not changed.text:
+            players.changed(changed.vp, changed.state)
+        self._vp_orders.take(changed)
+
     def ended(self, reason: VmbusError) -> None:
+        self._vp_orders.fail(reason)
         if not isinstance(reason, LinkLost):
             self._fail(reason)
             return

@@ -219,6 +219,10 @@ class Machine(Control):
     def _on_packet(self, header: link.Header, packet: bytes) -> None:
         if header.kind == link.Kind.MESSAGE:
             self._perform(self._client.receive, packet[link.HEADER.size :])
+        elif header.kind == link.Kind.VP_CHANGED:
+            changed = link.decode_body(header, packet)
+            assert isinstance(changed, link.VpChanged)
+            self._listener.vp_changed(changed)
 
     def _on_ended(self, reason: VmbusError) -> None:
         self.lost = reason

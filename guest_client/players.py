@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from guest_client.calls import Call, begun
 from guest_client.connection import Connection
 from guest_client.driver import DriverName
 from guest_client.supervisor import Orders, Supervisor
+from guest_client.vps import LEAVING, ONLINE
 from guest_client.worker import Service, VpWorker, admit
-from vmbusd.abi import layout
-from vmbusd.abi.errors import LinkClosed, UsageError, VmbusError
+from vmbusd.abi import layout, link
+from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError, VmbusError
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +26,27 @@ class Players(Protocol):
     """What a guest asks of them."""
 
     def start(self) -> None:
-        """Every VP has its worker when this returns; raises why one has none."""
+        """Every VP that is not offline by order has its worker when this returns; raises why one has none."""
+
+    def changed(self, vp: int, state: int) -> None:
+        """The daemon says what becomes of a VP (`vps`): let it go, or play it. Does not block."""
 
     def stop(self) -> None:
         """End all workers in order and wait for them."""
 
     def statistics(self) -> dict[str, Any]: ...
+
+
+class Played:
+    """One VP and the thread that plays it; `admission` is done once it does, or need not."""
+
+    def __init__(self, vp: int, play: "Callable[[Played], None]", before: "Played | None") -> None:
+        self.vp = vp
+        self.before = before
+        self.worker: VpWorker | None = None
+        self.admission = begun()
+        self.thread = threading.Thread(target=play, args=(self,), name=f"vp{vp}", daemon=True)
+        self.thread.start()
 
 
 class ThreadPlayers:
@@ -43,40 +60,93 @@ class ThreadPlayers:
         self._vps = vps
         self._cpus = cpus
         self._fail = fail
-        self._workers: list[VpWorker] = []
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._played: dict[int, Played] = {}
+        self._offline: set[int] = set()
 
     def start(self) -> None:
         """See Players."""
-        never = threading.Event()
+        with self._lock:
+            begun_now = [self._begin(vp) for vp in range(self._vps) if vp not in self._played]
         try:
-            for vp in range(self._vps):
-                attached = admit(self._service, vp, never)
-                assert attached is not None
-                self._workers.append(VpWorker(self._service, attached, self._connection.registry))
+            for played in begun_now:
+                played.admission.result()
         except BaseException:
-            for worker in self._workers:
-                worker.leave()
+            self.stop()
             raise
-        for worker in self._workers:
-            thread = threading.Thread(target=self._play, args=(worker,), name=f"vp{worker.vp}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+
+    def changed(self, vp: int, state: int) -> None:
+        """See Players. The thread leaves because the daemon asks it to."""
+        with self._lock:
+            if state != ONLINE:
+                self._offline.add(vp)
+                return
+            played = self._played.get(vp)
+            if self._stopping.is_set() or (
+                vp not in self._offline and played is not None and played.thread.is_alive()
+            ):
+                return
+            self._offline.discard(vp)
+            self._begin(vp).admission.add_done_callback(self._admitted_again)
+
+    def _admitted_again(self, admission: Call) -> None:
+        error = admission.exception()
+        if isinstance(error, VmbusError):
+            self._fail(error)
+
+    def _begin(self, vp: int) -> Played:
+        self._played[vp] = played = Played(vp, self._play, self._played.get(vp))
+        return played
 
     def stop(self) -> None:
         """See Players."""
-        for worker in self._workers:
-            worker.stop()
-        for thread in self._threads:
-            thread.join(THREAD_GRACE)
-            if thread.is_alive():
-                log.error("%s is still inside a callback and is left behind", thread.name)
+        with self._lock:
+            self._stopping.set()
+            everybody = list(self._played.values())
+        for played in everybody:
+            if played.worker is not None:
+                played.worker.stop()
+        for played in everybody:
+            played.thread.join(THREAD_GRACE)
+            if played.thread.is_alive():
+                log.error("%s is still inside a callback and is left behind", played.thread.name)
 
     def statistics(self) -> dict[str, Any]:
         """How many threads serve."""
-        return {"threads": sum(thread.is_alive() for thread in self._threads)}
+        with self._lock:
+            return {"threads": sum(played.thread.is_alive() for played in self._played.values())}
 
-    def _play(self, worker: VpWorker) -> None:
+    def _play(self, played: Played) -> None:
+        before, played.before = played.before, None
+        if before is not None:
+            # Two workers of one VP would share its words: the first has to let go of them.
+            before.thread.join()
+        try:
+            played.worker = worker = self._admit(played.vp)
+        except VmbusError as error:
+            played.admission.set_exception(error)
+            return
+        except BaseException as error:
+            played.admission.set_exception(error)
+            raise
+        if worker is not None and self._stopping.is_set():
+            worker.stop()
+        played.admission.set_result(None)
+        if worker is not None:
+            self._serve(worker)
+
+    def _admit(self, vp: int) -> VpWorker | None:
+        try:
+            attached = admit(self._service, vp, self._stopping)
+        except RefusedError as error:
+            if error.code != link.Code.VP_OFFLINE:
+                raise
+            log.info("%s", error)
+            return None
+        return None if attached is None else VpWorker(self._service, attached, self._connection.registry)
+
+    def _serve(self, worker: VpWorker) -> None:
         try:
             worker.run(self._cpus[worker.vp % len(self._cpus)] if self._cpus else None)
             if worker.reason is not None:
@@ -89,7 +159,7 @@ class ThreadPlayers:
 
 
 class ProcessPlayers:
-    """One process per VP. Channels of pinned drivers are closed when the process of their VP dies."""
+    """One process per VP. Channels of pinned drivers are closed when the process with their state goes."""
 
     def __init__(
         self,
@@ -99,16 +169,23 @@ class ProcessPlayers:
         cpus: Sequence[int],
         fail: Fail,
         drivers: Sequence[DriverName],
+        command: Sequence[str],
     ) -> None:
         self._service = service
         self._connection = connection
         self._cpus = cpus
         self._drivers = drivers
-        self._lost: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
+        self._lost: set[tuple[int, int]] = set()
         # From the first open on: the control process must not write a ring without its lock.
         connection.space.feed.shared = True
         self._supervisor = Supervisor(
-            vps, orders=self._orders, died=self._died, revived=self._revived, failed=fail
+            vps,
+            orders=self._orders,
+            died=self._died,
+            revived=self._revived,
+            failed=fail,
+            command=command,
         )
 
     def start(self) -> None:
@@ -118,6 +195,18 @@ class ProcessPlayers:
         except BaseException:
             self._supervisor.stop()
             raise
+
+    def changed(self, vp: int, state: int) -> None:
+        """See Players."""
+        if state == ONLINE:
+            self._supervisor.bring_online(vp)
+        elif state == LEAVING:
+            lost = self._give_up_pinned(vp, f"VP {vp}, whose process held its state, goes offline")
+            self._supervisor.take_offline(vp, lost)
+        else:
+            self._supervisor.take_offline(vp)
+            # Recovery is over, should its worker have died.
+            self._revived(vp)
 
     def stop(self) -> None:
         """See Players."""
@@ -136,31 +225,38 @@ class ProcessPlayers:
             "spin": self._service.spin,
             "cpu": self._cpus[vp % len(self._cpus)] if self._cpus else None,
             "drivers": self._drivers,
-            "lost": [list(key) for key in self._lost],
+            "lost": self._known_lost(),
         }
+
+    def _known_lost(self) -> list[list[int]]:
+        with self._lock:
+            return [list(key) for key in self._lost]
 
     def _died(self, vp: int) -> Orders | None:
         """What the process of `vp` knew about pinned channels died with it: nobody may call them any more."""
         if self._connection.lost is not None:
             log.error("VP %d has no worker until the daemon is back", vp)
             return None
+        return self._give_up_pinned(vp, f"the process of VP {vp}, which held its state, died")
+
+    def _give_up_pinned(self, vp: int, why: str) -> Orders:
+        """Close the pinned channels whose state the process of `vp` has; what all the others are to know."""
+        space = self._connection.space
         lost: list[list[int]] = []
-        table = self._connection.space.table
-        # A close that has completed is over for good: its generation never comes back.
-        self._lost = {key: vp for key, vp in self._lost.items() if _is_open(table.slot(key[0]), key[1])}
         for channel in self._connection.open_channels():
-            if channel.target_vp != vp or channel.driver is None or not channel.driver.pinned:
+            flag = channel.event_flag
+            if channel.driver is None or not channel.driver.pinned or space.blocks.home(flag) != vp:
                 continue
-            generation = layout.slot_generation(table.slot(channel.event_flag))
-            self._lost[channel.event_flag, generation] = vp
-            lost.append([channel.event_flag, generation])
-            log.warning("%r: its driver is pinned and its process died: it is closed", channel)
+            lost.append([flag, layout.slot_generation(space.table.slot(flag))])
+            log.warning("%r: its driver is pinned: it is closed: %s", channel, why)
             try:
-                (channel.primary or channel).begin_close(
-                    f"the process of VP {vp}, which held its state, died"
-                )
+                (channel.primary or channel).begin_close(why)
             except (UsageError, LinkClosed) as error:
                 log.info("%r: closed meanwhile: %s", channel, error)
+        with self._lock:
+            # A close that has completed is over for good: its generation never comes back.
+            self._lost = {key for key in self._lost if _is_open(space.table.slot(key[0]), key[1])}
+            self._lost.update((flag, generation) for flag, generation in lost)
         return {"lost": lost}
 
     def _revived(self, _vp: int) -> None:

@@ -22,8 +22,9 @@ from guest_client.channel import Channel, log_failure
 from guest_client.driver import Driver, DriverName
 from guest_client.feed import Feed
 from guest_client.space import Space
-from guest_client.worker import Service, VpWorker, admit
-from vmbusd.abi.errors import LinkClosed, VmbusError
+from guest_client.worker import Make, Service, VpWorker, admit, shipped
+from vmbusd.abi import link
+from vmbusd.abi.errors import LinkClosed, RefusedError, VmbusError
 from vmbusd.abi.native import Registry
 
 log = logging.getLogger("guest_client.process")
@@ -95,6 +96,9 @@ class Callbacks:
         if driver is None:
             log.warning("%r: no driver of this process takes it", channel)
             return
+        if driver.pinned and not self._is_home(channel):
+            log.warning("%r: its driver is pinned, and its state is in another process", channel)
+            return
         channel.generation = generation
         channel.locate_ring()
         if (old := self._bound.pop(flag, None)) is not None:
@@ -104,8 +108,16 @@ class Callbacks:
         self._bound[flag] = channel
         self._space.feed.bind(channel)(channel)
 
+    def _is_home(self, channel: Channel) -> bool:
+        """Whether the state of a pinned driver is in this process. We have the claim, so nobody else asks."""
+        blocks, vp = self._space.blocks, self._space.attached.welcome.vp
+        home = blocks.home(channel.event_flag)
+        if home is None:
+            blocks.set_home(channel.event_flag, vp)
+        return home in (None, vp)
 
-def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event) -> None:
+
+def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event, make: Make) -> None:
     """Serve the VP that the first line of orders names, until an orderly end."""
     first = lines[0]
     made = [drivers.make(DriverName(*name)) for name in first["drivers"]]
@@ -129,7 +141,7 @@ def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event
         return news is not None
 
     watch = {orders.fileno(): heard}
-    worker = VpWorker(service, attached, callbacks.registry, hosts=space.hosts, watch=watch)
+    worker = VpWorker(service, attached, callbacks.registry, hosts=space.hosts, watch=watch, make=make)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     if stopping.is_set():
         worker.stop()
@@ -141,8 +153,11 @@ def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event
         raise worker.reason
 
 
-def main() -> int:
-    """Run as `python -m guest_client.process` by the supervisor alone."""
+def main(make: Make = shipped) -> int:
+    """Run as `python -m guest_client.process` by the supervisor alone.
+
+    A program of its own whose VPs are played otherwise calls this with its `make` (`Guest.worker_command`).
+    """
     logging.basicConfig(level=logging.WARNING, format="%(process)d %(levelname)s %(name)s: %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -153,8 +168,12 @@ def main() -> int:
     lines = orders.first()
     try:
         if lines:
-            serve(orders, lines, stopping)
+            serve(orders, lines, stopping, make)
     except Exception as error:
+        if isinstance(error, RefusedError) and error.code == link.Code.VP_OFFLINE:
+            # Whoever replaced a worker that died had not heard yet that its VP is to be offline.
+            log.info("%s", error)
+            return 0
         orders.tell({"error": f"{error}", "kind": type(error).__name__})
         # Our own errors say all there is to know; only a mistake needs its place.
         trace = not isinstance(error, VmbusError)

@@ -1,5 +1,6 @@
 """What a guest can ask while it is attached: many channels at once, sockets, a pause, a suspension."""
 
+import time
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID, uuid4
@@ -9,10 +10,16 @@ from guest_client.channel import OPEN_TIMEOUT, Channel
 from guest_client.connection import Connection
 from guest_client.driver import Driver
 from guest_client.probing import PROBE_WINDOW
+from guest_client.vps import ONLINE, VpOrders
+from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, UsageError
 
 SUSPEND_TIMEOUT: Final = 30.0
 """Seconds for the host to take back what it has, or to offer it again; it is given 10 s for either."""
+VP_TIMEOUT: Final = 30.0
+"""Seconds for a worker to come or to go: an interpreter is started, a callback ends, on a busy machine."""
+VP_LOOK: Final = 0.005
+"""Seconds between looks whether a VP is served: a process takes some hundred milliseconds to come."""
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for a socket connect and the open of its channel; the protocol's own limit is shorter."""
 
@@ -22,6 +29,34 @@ class Session:
 
     _connection: Connection
     _drivers: dict[UUID, Driver]
+
+    _vp_orders: VpOrders
+
+    # -- VPs -----------------------------------------------------------------------------------------------
+
+    def vp_offline(self, vp: int, timeout: float | None = VP_TIMEOUT) -> None:
+        """Take a VP offline: its channels are moved to another, its worker leaves, its bits are handed over.
+
+        Channels of pinned drivers whose state its process holds are closed. Raises RefusedError for the last
+        VP that has a worker, TimeoutError while its worker does not leave: then it goes on.
+        """
+        self._vp_orders.begin(vp, online=False).result(timeout)
+
+    def vp_online(self, vp: int, timeout: float | None = VP_TIMEOUT) -> None:
+        """Have a VP again, with a new worker; returns when that serves. Channels stay where they are.
+
+        Raises RefusedError for a VP that the partition has not, TimeoutError when it gets no worker in time.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._vp_orders.begin(vp, online=True).result(timeout)
+        while self._vp_state(vp) != ONLINE:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"VP {vp} has no worker within {timeout:g} s")
+            time.sleep(VP_LOOK)
+
+    def _vp_state(self, vp: int) -> int:
+        """As everybody sees it in the table."""
+        return self._connection.space.table.owner(vp)[1]
 
     # -- leaving and coming back ---------------------------------------------------------------------------
 
@@ -50,6 +85,20 @@ class Session:
     def unpause(self) -> None:
         """End a pause. Raises UsageError unless paused."""
         self._connection.unpause()
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> Attached:
+        """The link to the daemon and what it maps. Let go of every view before the guest is closed."""
+        return self._connection.attached
+
+    def reserve_pages(self, count: int) -> int:
+        """The first of `count` contiguous pages of guest memory, which no channel gets from now on.
+
+        Raises ResourceError without room.
+        """
+        return self._connection.reserve_pages(count)
 
     # -- channels ------------------------------------------------------------------------------------------
 

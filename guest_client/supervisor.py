@@ -2,8 +2,9 @@
 
 Each process is started by exec and talks with us over one socket pair, its standard input: we write its
 orders, a JSON object per line, it writes its news. The end of that socket tells a worker that we are gone, so
-that it leaves; a pidfd tells us that it is. A worker that dies is replaced; one that keeps dying fails the
-guest. Workers have process groups of their own: Ctrl-C is ours to handle, they are told to stop.
+that it leaves; a pidfd tells us that it is. A worker that dies is replaced, unless its VP is offline by
+order; one that keeps dying fails the guest. Workers have process groups of their own: Ctrl-C is ours to
+handle, they are told to stop.
 Source: docs/design.md section 3.
 """
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -117,11 +118,18 @@ class Supervisor:
         self._failed = failed
         self._command = command
         self._processes: dict[int, Process] = {}
-        self._deaths: dict[int, deque[float]] = {vp: deque() for vp in range(vps)}
+        self._deaths: defaultdict[int, deque[float]] = defaultdict(deque)
         self._counts = {"started": 0, "died": 0, "killed": 0}
         self._changed = threading.Condition()
         self._error: VmbusError | None = None
         self._stopping = False
+        self._calls: deque[Callable[[], None]] = deque()
+        self._offline: set[int] = set()
+        """VPs that are not to be played."""
+        self._left: set[int] = set()
+        """VPs whose worker has left because the daemon wanted it, and that have none since."""
+        self._again: set[int] = set()
+        """VPs whose worker is leaving, and that are to have another afterwards."""
         self._grace = STOP_GRACE
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -129,7 +137,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="vp-supervisor", daemon=True)
 
     def start(self, timeout: float = START_TIMEOUT) -> None:
-        """Start every worker and wait until all have attached.
+        """Start every worker and wait until all have attached, but those of VPs that are offline by order.
 
         Raises what the first worker that failed says, ResourceError when it takes too long. `stop` ends those
         that did start.
@@ -151,14 +159,29 @@ class Supervisor:
             return
         self._stopping = True
         self._grace = grace
-        os.eventfd_write(self._wake, 1)
+        self._soon(lambda: None)
         if self._thread.ident is not None:
             self._thread.join()
         else:
             self._end_all()
         self._selector.close()
-        wake, self._wake = self._wake, -1
+        with self._changed:
+            wake, self._wake = self._wake, -1
         os.close(wake)
+
+    def take_offline(self, vp: int, news: Orders | None = None) -> None:
+        """The worker of this VP leaves or has left: it is not to be replaced. All workers are told `news`."""
+        self._soon(lambda: self._take_offline(vp, news))
+
+    def bring_online(self, vp: int) -> None:
+        """The VP is to have a worker; once that of before has ended, if it is leaving."""
+        self._soon(lambda: self._bring_online(vp))
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        with self._changed:
+            if self._wake >= 0:
+                self._calls.append(call)
+                os.eventfd_write(self._wake, 1)
 
     def pids(self) -> dict[int, int]:
         """VP -> process id of its worker now."""
@@ -171,7 +194,34 @@ class Supervisor:
     # -- the thread ----------------------------------------------------------------------------------------
 
     def _all_attached(self) -> bool:
-        return sum(process.attached for process in self._processes.values()) == self._vps
+        attached = sum(process.attached for process in list(self._processes.values()))
+        return attached + len(self._left) >= self._vps
+
+    def _take_offline(self, vp: int, news: Orders | None) -> None:
+        self._offline.add(vp)
+        self._again.discard(vp)
+        if news is not None:
+            self._tell_all(news)
+
+    def _bring_online(self, vp: int) -> None:
+        was_offline = vp in self._offline
+        self._offline.discard(vp)
+        if vp not in self._processes:
+            self._start_again(vp)
+        elif was_offline:
+            self._again.add(vp)
+
+    def _tell_all(self, news: Orders) -> None:
+        for process in self._processes.values():
+            process.tell(news)
+
+    def _start_again(self, vp: int) -> None:
+        self._left.discard(vp)
+        self._again.discard(vp)
+        try:
+            self._spawn(vp)
+        except OSError as error:
+            self._give_up(ResourceError(f"the worker of VP {vp} cannot be started: {error}"))
 
     def _spawn(self, vp: int) -> None:
         process = Process(vp, self._command, self._orders(vp))
@@ -191,6 +241,8 @@ class Supervisor:
         for key, _ in self._selector.select():
             if key.data is None:
                 os.eventfd_read(self._wake)
+                while self._calls and not self._stopping:
+                    self._calls.popleft()()
                 continue
             what, process = key.data
             if what == "end":
@@ -220,10 +272,16 @@ class Supervisor:
         self._on_news(process)
         self._forget(process)
         vp, code = process.vp, process.popen.returncode
+        is_wanted = vp not in self._offline
         if code == 0:
             log.info("VP %d: its worker left because the daemon asked it to", vp)
+            self._left.add(vp)
+            with self._changed:
+                self._changed.notify_all()
+            if vp in self._again:
+                self._start_again(vp)
             return
-        if process.error:
+        if process.error and is_wanted:
             self._give_up(process.error)
             return
         self._counts["died"] += 1
@@ -231,8 +289,13 @@ class Supervisor:
         lost = self._died(vp)
         if lost is None:
             return
-        for other in self._processes.values():
-            other.tell(lost)
+        self._tell_all(lost)
+        if vp in self._again:
+            self._start_again(vp)
+            return
+        if not is_wanted:
+            self._left.add(vp)
+            return
         deaths, now = self._deaths[vp], time.monotonic()
         deaths.append(now)
         while deaths[0] < now - RESPAWN_WINDOW:
@@ -240,10 +303,7 @@ class Supervisor:
         if len(deaths) > RESPAWNS:
             self._give_up(ResourceError(f"the worker of VP {vp} {_how(code)}, {len(deaths)} times in a row"))
             return
-        try:
-            self._spawn(vp)
-        except OSError as error:
-            self._give_up(ResourceError(f"the worker of VP {vp} cannot be started: {error}"))
+        self._start_again(vp)
 
     def _give_up(self, error: VmbusError) -> None:
         with self._changed:

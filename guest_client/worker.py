@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from guest_client.feed import HERE
 from guest_client.link import LinkThread
@@ -41,6 +41,15 @@ class Service(NamedTuple):
     runtime_dir: Path
     relook: bool = False
     spin: float = 0.0
+
+
+Make = Callable[..., Worker]
+"""Makes what plays a VP, of the `Attached` and the keyword arguments of `native.Worker`."""
+
+
+def shipped(_attached: Attached, **arguments: Any) -> Worker:
+    """The `Make` of everybody who compares nothing."""
+    return Worker(**arguments)
 
 
 def check_cpus(cpus: list[int]) -> None:
@@ -92,14 +101,16 @@ class VpWorker:
         *,
         hosts: HostEnds | None = None,
         watch: dict[int, Callable[[], bool]] | None = None,
+        make: Make = shipped,
     ) -> None:
         self.vp = attached.welcome.vp
         self.reason: VmbusError | None = None
         self._attached = attached
         self._last: dict[str, int] = {}
         self._leaving = False
-        self._native: Worker | None = Worker(
-            self.vp,
+        self._native: Worker | None = make(
+            attached,
+            vp=self.vp,
             table=attached[Object.TABLE],
             events=attached[Object.EVENTS],
             vpwork=attached[Object.VPWORK],

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "set-up.json"
 PYTHON = VENV / "bin" / "python"
-NATIVE = ROOT / "vmbusd" / "abi"
+NATIVE = (ROOT / "vmbusd" / "abi", ROOT / "vmbusd" / "lab")
 OLDEST = (3, 11)
 
 
@@ -169,7 +169,8 @@ def environment_digest() -> str:
 
 
 def native_digest() -> str:
-    sources = [file for suffix in ("pyx", "pxi", "pxd", "h") for file in sorted(NATIVE.glob(f"*.{suffix}"))]
+    kinds = ("pyx", "pxi", "pxd", "h")
+    sources = [file for folder in NATIVE for kind in kinds for file in sorted(folder.glob(f"*.{kind}"))]
     return digest([os.environ.get("VMBUSD_CFLAGS", "")], [*sources, ROOT / "setup.py"])
 
 
@@ -238,7 +239,7 @@ def set_up() -> None:
         other_python = "VMBUSD_PYTHON" in os.environ and base_interpreter() != os.path.realpath(PYTHON)
         usable = stamp.get("root") == root and not other_python
         if usable and stamp.get("environment") == environment:
-            if stamp.get("native") == native and any(NATIVE.glob("native*.so")):
+            if stamp.get("native") == native and all(any(folder.glob("*.so")) for folder in NATIVE):
                 return
             write_stamp(root=root, environment=environment)
             require_tools(os.path.realpath(PYTHON), steps)

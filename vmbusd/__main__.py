@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--exit-with-parent", action="store_true", help="stop when the process that started this one ends"
     )
     commands.add_parser("demo", help="a storm of signals that proves that none is lost", add_help=False)
+    commands.add_parser("lab", help="per-CPU lists and the global table side by side", add_help=False)
     return parser
 
 
@@ -69,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vmbusd.demo.run import main as demo
 
         return demo(words[1:])
+    if words[:1] == ["lab"]:
+        from vmbusd.lab.run import main as lab
+
+        return lab(words[1:])
     try:
         _run(_parser().parse_args(words))
     except VmbusError as error:

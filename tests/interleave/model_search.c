@@ -16,11 +16,14 @@
 struct node {
     struct model_state state;
     uint32_t parent;
-    uint8_t process, move, colour, next; /* `next`: the move that the depth-first pass tries next */
+    uint8_t process, move; /* the way here */
+    uint8_t next, end;     /* moves worth trying that the depth-first pass has not tried */
+    uint8_t colour;
 };
 
 static struct node *nodes;
 static uint32_t count, room, *table, mask;
+static bool reduce;
 
 static uint32_t hash(const struct model_state *state)
 {
@@ -56,9 +59,11 @@ static void grow_table(void)
     }
 }
 
-/* The number of a state; a new one is added with the way to it. */
-static uint32_t intern(const struct model_state *state, uint32_t parent, unsigned process, unsigned move)
+/* The number of a state; a new one is added with the way to it and the moves worth trying: one alone, or all. */
+static uint32_t intern(const struct model *model, struct model_state *state, uint32_t parent, unsigned m)
 {
+    if (reduce)
+        model_normalise(model, state);
     uint32_t at = hash(state) & mask;
     for (; table[at] != NONE; at = (at + 1) & mask)
         if (memcmp(&nodes[table[at]].state, state, sizeof *state) == 0)
@@ -67,7 +72,11 @@ static uint32_t intern(const struct model_state *state, uint32_t parent, unsigne
         room *= 2;
         nodes = checked(realloc(nodes, room * sizeof *nodes));
     }
-    nodes[count] = (struct node){*state, parent, (uint8_t)process, (uint8_t)move, 0, 0};
+    unsigned alone = reduce ? model_alone(model, state) : PROCESSES;
+    bool all = alone == PROCESSES;
+    nodes[count] = (struct node){.state = *state, .parent = parent, .process = (uint8_t)(m / MOVES),
+                                 .move = (uint8_t)(m % MOVES), .next = (uint8_t)(all ? 0 : alone * MOVES),
+                                 .end = (uint8_t)(all ? PROCESSES * MOVES : alone * MOVES + 1)};
     table[at] = count++;
     if (count > mask / 2)
         grow_table();
@@ -79,8 +88,9 @@ static void print_step(const struct model *model, unsigned number, struct model_
 {
     struct model_state before = *state;
     model_move(model, state, process, (enum move)move);
-    static const char *const words[] = {"pending", "idle", "mark", "claim", "slot", "target", "taken", "semaphore"};
-    printf("      %3u  %-10s %-26s", number, NAME(process), model_step);
+    static const char *const words[] = {"pending", "idle", "mark", "claim", "slot", "target", "taken", "semaphore",
+                                        "asked", "list", "modify"};
+    printf("      %3u  %-11s %-30s", number, NAME(process), model_step);
     for (unsigned w = 0; w < WORDS; w++)
         if (before.word[w] != state->word[w])
             printf(" %s[%u] %#x -> %#x", words[w / 2], w % 2, before.word[w], state->word[w]);
@@ -106,21 +116,26 @@ static unsigned depth(uint32_t node)
     return n;
 }
 
+/* Not what comes to pass by itself. */
+static bool is_misfortune(unsigned move)
+{
+    return move == STOP || move == KILL || move == RESTART;
+}
+
 static bool breadth_first(const struct model *model, struct model_result *result)
 {
     struct model_state state;
     model_violation[0] = 0;
     for (uint32_t i = 0; i < count; i++) {
         bool moved = false;
-        for (unsigned m = 0; m < PROCESSES * MOVES; m++) {
+        for (unsigned m = nodes[i].next; m < nodes[i].end; m++) {
             state = nodes[i].state;
             if (!model_move(model, &state, m / MOVES, (enum move)(m % MOVES)))
                 continue;
-            moved |= m % MOVES != STOP;
-            uint32_t next = intern(&state, i, m / MOVES, m % MOVES);
+            moved |= !is_misfortune(m % MOVES);
+            intern(model, &state, i, m);
             if (model_violation[0]) {
                 unsigned steps = print_path(model, i, &state);
-                (void)next;
                 print_step(model, steps + 1, &state, m / MOVES, m % MOVES);
                 result->steps = steps + 1;
                 return true;
@@ -147,7 +162,7 @@ static bool has_cycle(const struct model *model, struct model_result *result)
     nodes[0].colour = ON_PATH;
     while (length) {
         uint32_t at = path[length - 1];
-        if (nodes[at].next == PROCESSES * MOVES) {
+        if (nodes[at].next == nodes[at].end) {
             nodes[at].colour = FINISHED;
             length--;
             continue;
@@ -156,7 +171,7 @@ static bool has_cycle(const struct model *model, struct model_result *result)
         state = nodes[at].state;
         if (!model_move(model, &state, m / MOVES, (enum move)(m % MOVES)))
             continue;
-        uint32_t next = intern(&state, at, m / MOVES, m % MOVES);
+        uint32_t next = intern(model, &state, at, m);
         if (nodes[next].colour == ON_PATH) {
             unsigned steps = print_path(model, next, &state);
             printf("           from here for ever:\n");
@@ -183,20 +198,21 @@ static bool has_cycle(const struct model *model, struct model_result *result)
     return false;
 }
 
-struct model_result model_search(const struct model *model)
+struct model_result model_search(const struct model *model, bool reduced)
 {
     struct timespec begun, ended;
     struct model_result result = {0};
     struct model_state first;
 
     clock_gettime(CLOCK_MONOTONIC, &begun);
+    reduce = reduced;
     count = 0;
     room = 1u << 16;
     mask = (1u << 17) - 1;
     nodes = checked(realloc(nodes, room * sizeof *nodes));
     grow_table();
     model_begin(model, &first);
-    intern(&first, NONE, 0, 0);
+    intern(model, &first, NONE, 0);
     result.found = breadth_first(model, &result) || has_cycle(model, &result);
     if (result.found)
         printf("      %s\n", model_violation);

@@ -17,7 +17,11 @@
     X(ring_publish_not_seq_cst) X(ring_publish_before_copy) X(ring_stale_read_index) X(ring_no_second_look)     \
     X(ring_unmask_not_seq_cst) X(ring_commit_after_unmask) X(ring_commit_not_seq_cst)                           \
     X(ring_commit_before_copy) X(ring_stale_write_index) X(ring_no_space_look) X(ring_pending_not_seq_cst)      \
-    X(ring_double_fetch) X(silent_treated_as_dead) X(admitted_before_recovery)
+    X(ring_double_fetch) X(silent_treated_as_dead) X(admitted_before_recovery)                                  \
+    X(no_taken) X(taken_after_clear) X(taken_cleared_early) X(recovery_rings_unless_marked)                     \
+    X(no_target_reload) X(target_not_seq_cst) X(no_sweep_on_host_death) X(no_ring_on_host_death)                \
+    X(no_ring_at_start) X(handover_clears_first) X(recovery_clears_taken_first) X(recovery_no_put_back)         \
+    X(recovery_bits_before_claims) X(percpu_lists)
 
 enum mutant {
 #define MUTANT_ENUM(name) MUTANT_##name,

@@ -41,6 +41,8 @@ class Kind(enum.IntEnum):
     BYE = 8
     CONFIRM = 9
     SIGNAL = 10
+    VP_ORDER = 11
+    VP_CHANGED = 12
 
 
 class HelloFlag(enum.IntFlag):
@@ -185,6 +187,29 @@ class Signal(msgspec.Struct, frozen=True):
     zero: U16 = 0
 
 
+class VpOrder(msgspec.Struct, frozen=True):
+    """From a guest's control link: take VP `vp` offline (`online` 0), or have it back (1); VpChanged answers.
+
+    The last VP that has a worker stays.
+    """
+
+    kind: ClassVar[Kind] = Kind.VP_ORDER
+    vp: U32
+    online: U32
+
+
+class VpChanged(msgspec.Struct, frozen=True):
+    """To a guest's control link, when somebody ordered VP `vp` offline or online. `state`: 3, its worker is
+    asked to leave and must not be replaced; 2, it is offline; 1, give it a worker if it has none. With a
+    `text` (UTF-8), the guest's own order is refused for this reason, and `state` is the VP's now.
+    """
+
+    kind: ClassVar[Kind] = Kind.VP_CHANGED
+    vp: U32
+    state: U32
+    text: Tail
+
+
 class Grant(msgspec.Struct, frozen=True):
     """One passed descriptor: what it is, which one (VP or host link), whether writable, its bytes."""
 
@@ -213,6 +238,7 @@ class Code(enum.IntEnum):
     RECOVERING = 14
     BAD_TOKEN = 15
     RESET = 16
+    VP_OFFLINE = 17
 
 
 HEADER: Final = Packing(Header)
@@ -220,7 +246,19 @@ _NUMBER_AT: Final = 16
 GRANT: Final = Packing(Grant)
 BODIES: Final[dict[Kind, Packing[msgspec.Struct]]] = {
     cls.kind: Packing(cls)
-    for cls in (Hello, Welcome, HostLink, Refused, Detach, Detached, Bye, Confirm, Signal)
+    for cls in (
+        Hello,
+        Welcome,
+        HostLink,
+        Refused,
+        Detach,
+        Detached,
+        Bye,
+        Confirm,
+        Signal,
+        VpOrder,
+        VpChanged,
+    )
 }
 
 

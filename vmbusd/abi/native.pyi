@@ -96,6 +96,8 @@ class Table:
     def owner(self, vp: int) -> tuple[int, int, int, int]:
         """(pid, state, start time, incarnation)."""
     def header(self) -> dict[str, Any]: ...
+    def fault(self, index: int) -> bytes:
+        """The 64 bytes of fault rule `index`, as they stand: see `faults.decode`."""
 
 class TableWriter(Table):
     """The daemon's side. Raises UsageError for a buffer that is mapped read-only, never faults."""
@@ -124,9 +126,24 @@ class TableWriter(Table):
         """The guest's pages in use from now on, as guest physical addresses; 0: none."""
     def set_state(self, relid: int, state: int) -> None: ...
     def set_owner(self, vp: int, pid: int, state: int, start_time: int, incarnation: int) -> None: ...
-    def set_fault_armed(self, armed: bool) -> None: ...
+    def set_fault(self, index: int, rule: bytes | None) -> None:
+        """Write fault rule 0..15, as `faults.encode` makes it; None switches it off. Takes effect at once if
+        faults are armed; no process ever sees half a rule."""
+    def set_fault_armed(self, armed: bool) -> None:
+        """Have every process look at the rules from now on, or none."""
     def targets(self, vp: int) -> list[int]:
         """Relids of the non-empty slots whose record targets `vp`."""
+
+class FaultCounts:
+    """Faults injected by each rule, as one VP, one host or one host's guests counted them."""
+
+    def __init__(self, buffer: Buffer, offset: int = 0, *, writable: bool = False) -> None:
+        """In `-vpwork`: VPWORK_SIZE * vp + VPWORK_FIRED_OFFSET. In a host page: HOST_FIRED_OFFSET and
+        HOST_FIRED_IN_GUEST_OFFSET."""
+    def fired(self) -> list[int]:
+        """One number for each of the 16 rules."""
+    def clear(self, index: int) -> int:
+        """The daemon, while the rule is off: begin at 0 again. Returns what it was."""
 
 class Blocks:
     """The `-guest` object: claims, ring location, driver state."""
@@ -142,7 +159,11 @@ class Blocks:
     def ring(self, flag: int) -> tuple[int, int, int, int]:
         """(first page number, pages, downstream page, GPADL handle)."""
     def set_ring(self, flag: int, pfn: int, pages: int, downstream: int, gpadl: int) -> None:
-        """Of a fresh ring: our indices in it are 0."""
+        """Of a fresh ring: our indices in it are 0, and the state has no home."""
+    def home(self, flag: int) -> int | None:
+        """The VP whose process keeps the channel's state, None if no process does."""
+    def set_home(self, flag: int, vp: int) -> None:
+        """For the owner of the claim: the process of this VP keeps the channel's state from now on."""
     def interrupts(self, flag: int) -> int: ...
     def state(self, flag: int) -> memoryview:
         """The 256 bytes of driver state."""
@@ -311,6 +332,12 @@ class Worker:
     def stop(self) -> None:
         """Ask `run` to return; callable from any thread and from callbacks."""
     def statistics(self) -> dict[str, int]: ...
+
+class PassWorker(Worker):
+    """A Worker until `use` is called; then its passes over the page are another extension's."""
+
+    def use(self, passes: object) -> None:
+        """`passes`: a capsule of struct vmb_pass. Raises UsageError for none, and while this worker runs."""
 
 def recover(vp: int, *, table: Buffer, events: Buffer, vpwork: Buffer, blocks: Buffer) -> tuple[int, int]:
     """(claims freed, bits put back) of a VP whose process is known to be dead."""

@@ -22,6 +22,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawFree, PyMem_RawMalloc
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.ref cimport PyObject
 from libc.errno cimport E2BIG, EINTR, ERANGE, errno
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -35,10 +36,12 @@ from vmbusd.abi.errors import ObjectDead, ResourceError, RingDead, UsageError
 include "native_headers.pxi"
 include "native_buffers.pxi"
 include "native_doorbell.pxi"
+include "native_faults.pxi"
 include "native_table.pxi"
 include "native_sender.pxi"
 include "native_pages.pxi"
 include "native_worker.pxi"
+include "native_worker_pass.pxi"
 include "native_daemon.pxi"
 include "native_packets.pxi"
 include "native_ring_headers.pxi"

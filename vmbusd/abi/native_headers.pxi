@@ -22,6 +22,7 @@ cdef extern from "vmbus_abi.h" nogil:
         VMB_TARGET_PAGE
         VMB_CLAIM_RUN
         VMB_GENERATION_MAX
+        VMB_FAULT_RULES
     uint64_t VMB_TABLE_MAGIC
     uint64_t VMB_SLOT_OPEN
 
@@ -33,6 +34,9 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t state
         uint64_t start_time
         uint64_t incarnation
+
+    struct vmb_fault_rule:
+        uint32_t sequence
 
     struct vmb_table_header:
         uint64_t magic
@@ -49,6 +53,7 @@ cdef extern from "vmbus_abi.h" nogil:
         uint64_t interrupt_page
         uint64_t monitor_page
         vmb_owner owner[64]
+        vmb_fault_rule fault[16]
 
     struct vmb_record:
         uint32_t state
@@ -96,6 +101,7 @@ cdef extern from "vmbus_abi.h" nogil:
         uint32_t ring_writer
         uint32_t ring_write
         uint32_t ring_read
+        uint32_t home
         uint64_t interrupts
         uint64_t off_target
         uint8_t driver_state[256]
@@ -195,6 +201,10 @@ cdef extern from "vmbus_core.h" nogil:
 cdef extern from "vmbus_core.h":
     ctypedef void (*vmb_callback)(void *, uint32_t, uint64_t) noexcept
     unsigned vmb_drain(vmb_worker *, vmb_callback, void *)
+    struct vmb_pass:
+        unsigned (*drain)(void *own, vmb_worker *, vmb_callback, void *) noexcept
+        void *own
+    const char *VMB_PASS_CAPSULE
 
 cdef extern from "vmbus_daemon.h" nogil:
     void vmb_slot_fill(vmb_table *, uint32_t, uint64_t)

@@ -69,6 +69,11 @@ cdef class Table:
         cdef vmb_owner *o = &self.table.header.owner[_index(vp, VMB_MAX_VPS, "VP")]
         return o.pid, o.state, o.start_time, o.incarnation
 
+    def fault(self, index):
+        """The 64 bytes of a fault rule, as they stand."""
+        cdef vmb_fault_rule *rule = &self.table.header.fault[_index(index, VMB_FAULT_RULES, "fault rule")]
+        return (<char *>rule)[:sizeof(vmb_fault_rule)]
+
     def header(self):
         cdef vmb_table_header *h = &self.table.header
         return {
@@ -188,6 +193,10 @@ cdef class TableWriter(Table):
         o.state = is_now
         o.pid = process
 
+    def set_fault(self, index, rule):
+        """Write a fault rule: 64 bytes, or None to switch it off; no reader ever sees half of one."""
+        _set_fault(self.table, index, rule)
+
     def set_fault_armed(self, bint armed):
         self.table.header.fault_armed = armed
 
@@ -249,9 +258,18 @@ cdef class Blocks:
         b.ring_pages = count
         b.ring_downstream = second
         b.ring_gpadl = handle
-        b.ring_writer = b.ring_write = b.ring_read = 0
+        b.ring_writer = b.ring_write = b.ring_read = b.home = 0
         # A close waits for the lock; only a guest that died as a whole leaves it taken.
         vmb_ring_unlock(&b.ring_lock)
+
+    def home(self, flag):
+        """The VP whose process keeps the channel's state, None if no process does."""
+        cdef uint32_t vp = vmb_py_load32(&self._at(flag).home)
+        return vp - 1 if vp else None
+
+    def set_home(self, flag, vp):
+        """Whoever has the claim: the process of this VP keeps the channel's state from now on."""
+        self._at(flag).home = _index(vp, VMB_MAX_VPS, "VP") + 1
 
     def interrupts(self, flag):
         """Callbacks of the channel since its block was cleared."""

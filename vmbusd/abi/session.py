@@ -89,10 +89,12 @@ class Session:
         """What `peek` showed was handed to the socket."""
         self.sent += 1
 
-    def due(self) -> Iterator[bytes]:
-        """Every packet that may go now; each counts as handed to the socket."""
+    def due(self, before: int | None = None) -> Iterator[bytes]:
+        """Every packet that may go now, of those with numbers below `before`; each counts as handed to the
+        socket."""
         first = self.sent - self.confirmed
-        burst = list(islice(self._kept, first, WINDOW)) if self.may_send else []
+        end = WINDOW if before is None else min(WINDOW, before - 1 - self.confirmed)
+        burst = list(islice(self._kept, first, end)) if self.may_send and end > first else []
         self.sent += len(burst)
         return iter(burst)
 

@@ -55,6 +55,61 @@ struct vmb_owner {
 
 enum vmb_vp_state { VMB_VP_VACANT = 0, VMB_VP_ONLINE = 1, VMB_VP_OFFLINE = 2, VMB_VP_LEAVING = 3 };
 
+#define VMB_FAULT_RULES 16u      /* all that fit behind the owners */
+#define VMB_FAULT_ALWAYS 0x80000000u /* probability: of 2^31, so that this is certain */
+#define VMB_FAULT_ANY 0xffffffffu    /* vp, host_link: whichever */
+
+enum vmb_fault_kind {
+    VMB_FAULT_NONE = 0,
+    VMB_FAULT_DROP_DOORBELL = 1,
+    VMB_FAULT_DELAY_DOORBELL = 2,
+    VMB_FAULT_DUPLICATE_DOORBELL = 3,
+    VMB_FAULT_REORDER_DOORBELL = 4,
+    VMB_FAULT_DELAY_DISPATCH = 5,
+    VMB_FAULT_DELAY_READ = 6,
+    VMB_FAULT_STUCK_VP = 7,
+    VMB_FAULT_KILL = 8,
+};
+
+enum vmb_fault_who { VMB_FAULT_HOSTS = 1, VMB_FAULT_GUESTS = 2 };
+
+/* Where a process may be made to end itself; docs/faults.md says what a death there leaves behind. */
+enum vmb_fault_step {
+    VMB_STEP_SIGNAL_BIT_POST = 1,
+    VMB_STEP_SIGNAL_POST_RELOAD = 2,
+    VMB_STEP_SIGNAL_HOST_BIT_POST = 3,
+    VMB_STEP_DRAIN_TAKEN_CLEAR = 4,
+    VMB_STEP_DISPATCH_CLAIM_CALLBACK = 5,
+    VMB_STEP_DISPATCH_LET_GO = 6,
+    VMB_STEP_DRAIN_DONE = 7,
+    VMB_STEP_SLEEP_ANNOUNCE_LOOK = 8,
+    VMB_STEP_RING_COPY_PUBLISH = 9,
+    VMB_STEP_RING_PUBLISH_SIGNAL = 10,
+    VMB_STEP_RING_COPY_COMMIT = 11,
+    VMB_STEP_HOST_SLEEP_ANNOUNCE_LOOK = 12,
+    VMB_STEP_HOST_TAKE_DISPATCH = 13,
+};
+
+/* One injected fault, eight words. The first is stored with an odd sequence and no kind before the others change,
+ * and whole after them: a reader that finds it the same before and after has read one rule. */
+struct vmb_fault_rule {
+    uint32_t sequence;
+    uint32_t kind;        /* enum vmb_fault_kind */
+    uint32_t who;         /* enum vmb_fault_who, or of both */
+    uint32_t step;        /* enum vmb_fault_step of a kill, else 0 */
+    uint32_t relid;       /* 0: every channel */
+    uint32_t device;      /* not 0: every channel of that channel's device */
+    uint32_t vp;          /* VMB_FAULT_ANY: whichever */
+    uint32_t host_link;   /* the same */
+    uint32_t probability; /* of 2^31 */
+    uint32_t every;       /* the first, then each so-manieth occasion; 1: each */
+    uint32_t after;       /* occasions left alone first */
+    uint32_t times;       /* 0: without end */
+    uint64_t seed;
+    uint32_t delay; /* us */
+    uint32_t reserved;
+};
+
 struct vmb_table_header {
     uint64_t magic;
     uint32_t abi_version;
@@ -72,7 +127,7 @@ struct vmb_table_header {
     uint64_t monitor_page;   /* the same of the child-to-parent monitor page */
     uint8_t reserved2[920];
     struct vmb_owner owner[VMB_MAX_VPS];
-    uint8_t reserved3[1024];
+    struct vmb_fault_rule fault[VMB_FAULT_RULES];
 };
 
 struct vmb_record {
@@ -115,7 +170,7 @@ struct vmb_vpwork {
     uint64_t spins_won;
     uint64_t spins_lost;
     uint64_t reserved2[4];
-    uint64_t reserved3[8];
+    uint32_t fired[VMB_FAULT_RULES]; /* faults injected, by rule */
     uint64_t taken[VMB_WORDS];
 };
 
@@ -133,7 +188,8 @@ struct vmb_block {
     uint32_t ring_writer; /* who wrote it last, the same numbers */
     uint32_t ring_write;  /* our own indices of both rings: the pages the host can write are never asked for them */
     uint32_t ring_read;
-    uint32_t reserved2[8];
+    uint32_t home; /* VP + 1 whose process keeps the channel's state; 0: no process does */
+    uint32_t reserved2[7];
     uint64_t interrupts; /* from here on cleared by the daemon once a close has completed */
     uint64_t off_target;
     uint64_t reserved3[14];
@@ -151,7 +207,10 @@ struct vmb_host_page {
     uint64_t flags[VMB_WORDS];
     uint64_t other_sints_high[32];
     uint64_t idle;
-    uint64_t reserved[383];
+    uint64_t reserved1[7];
+    uint32_t fired[VMB_FAULT_RULES]; /* faults injected into the host, by rule */
+    uint32_t fired_in_guest[VMB_FAULT_RULES]; /* the same into whoever signals it */
+    uint64_t reserved2[360];
 };
 
 /* The first page of a ring, in `-ram`; the data area follows it. The layout is VMBus's own. */
@@ -171,6 +230,8 @@ _Static_assert(offsetof(struct vmb_event_page, flags) == VMB_FLAGS_OFFSET, "SINT
 _Static_assert(sizeof(struct vmb_owner) == 32, "owner");
 _Static_assert(sizeof(struct vmb_table_header) == VMB_PAGE, "table header");
 _Static_assert(offsetof(struct vmb_table_header, owner) == 1024, "owners");
+_Static_assert(sizeof(struct vmb_fault_rule) == 64, "fault rule");
+_Static_assert(offsetof(struct vmb_table_header, fault) == 3072, "fault rules");
 _Static_assert(sizeof(struct vmb_record) == 128, "record");
 _Static_assert(offsetof(struct vmb_table, slot) == VMB_PAGE, "slots");
 _Static_assert(offsetof(struct vmb_table, record) == VMB_PAGE + 8u * VMB_FLAGS, "records");
@@ -178,6 +239,7 @@ _Static_assert(sizeof(struct vmb_table) == VMB_PAGE + 16384u + 128u * VMB_FLAGS,
 _Static_assert(sizeof(struct vmb_vpwork) == 512, "vpwork");
 _Static_assert(offsetof(struct vmb_vpwork, passes) == 64, "idle has a cache line of its own");
 _Static_assert(offsetof(struct vmb_vpwork, taken) == 256, "taken has cache lines of its own");
+_Static_assert(offsetof(struct vmb_vpwork, fired) == 192, "fired has a cache line of its own");
 _Static_assert(sizeof(struct vmb_block) == VMB_PAGE, "block");
 _Static_assert(offsetof(struct vmb_block, ring_pfn) == 64, "claim has a cache line of its own");
 _Static_assert(offsetof(struct vmb_block, interrupts) == VMB_BLOCK_CLEARED_FROM, "cleared part");
@@ -185,6 +247,7 @@ _Static_assert(offsetof(struct vmb_block, driver_state) == 256, "driver state");
 _Static_assert(offsetof(struct vmb_block, requests) == 512, "requestor table");
 _Static_assert(sizeof(struct vmb_host_page) == VMB_PAGE, "host page");
 _Static_assert(offsetof(struct vmb_host_page, idle) == VMB_HOST_IDLE_OFFSET, "host idle word");
+_Static_assert(offsetof(struct vmb_host_page, fired) == 1088, "the host's idle word has a cache line of its own");
 _Static_assert(sizeof(struct vmb_ring_page) == VMB_PAGE, "ring page");
 _Static_assert(offsetof(struct vmb_ring_page, feature_bits) == 64, "feature bits");
 

@@ -325,11 +325,16 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     }
 }
 
-/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending.
+/* What a pass does for one bit: vmb_dispatch, or another design to compare it with. */
+typedef void (*vmb_dispatcher)(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context);
+
+/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending. `dispatch` is a constant
+ * wherever this is used, so the compiler sees through it.
  *
  * The word is copied to `taken` before it leaves the page: what a worker held when it died is put back from
  * there. `taken` covers the callbacks as well and is cleared after the last of them. */
-static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
+static inline __attribute__((always_inline)) unsigned
+vmb_drain_by(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context)
 {
     unsigned seen = 0;
 
@@ -341,12 +346,24 @@ static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *
         VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
         VMB_AND("drain.clear", &w->flags[i], ~bits);
         for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
-            vmb_dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
+            dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
             seen++;
         }
         VMB_STORE("drain.done", &w->work->taken[i], 0ull, VMB_RELEASE);
     }
     return seen;
 }
+
+static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
+{
+    return vmb_drain_by(w, vmb_dispatch, call, context);
+}
+
+/* What stands in for vmb_drain in a worker that is told to use it. */
+struct vmb_pass {
+    unsigned (*drain)(void *own, struct vmb_worker *w, vmb_callback call, void *context);
+    void *own;
+};
+#define VMB_PASS_CAPSULE "vmbusd.vmb_pass"
 
 #endif

@@ -164,6 +164,17 @@ class Bus:
         """Every channel, in the order of the offers."""
         return [channel.view() for channel in self._registry.all()]
 
+    def relid_of(self, host: int, offer_id: int) -> int:
+        """The relid of a host's living offer, 0 when it has none."""
+        channel = self._registry.offered(host, offer_id)
+        return 0 if channel is None else channel.relid
+
+    def primary_of(self, relid: int) -> int:
+        """The relid of the primary channel of the device that `relid` belongs to, 0 when there is none."""
+        channel = self._registry.find(relid)
+        primary = None if channel is None else self._registry.primary(channel)
+        return 0 if primary is None else primary.relid
+
     def statistics(self) -> BusStatistics:
         """How much the bus holds now."""
         return BusStatistics(

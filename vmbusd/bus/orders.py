@@ -45,6 +45,10 @@ class Orders:
         channel = self._registry.find(relid)
         return None if channel is None else channel.target_vp
 
+    def stand_in(self, vp: int) -> int | None:
+        """The VP that has the channels of an offline one, None if it is not offline."""
+        return self._targets.stand_ins.get(vp)
+
     def objection_to_rescind(self, relid: int) -> str:
         """Why `rescind` would be refused; empty if it would not."""
         channel = self._registry.find(relid)

@@ -54,6 +54,10 @@ class Registry:
             return []
         return list(self._subchannels.get(_device(primary), ()))
 
+    def primary(self, channel: Channel) -> Channel | None:
+        """The primary channel of the same device; a primary's is itself."""
+        return self._by_key.get((*_device(channel), 0))
+
     def of_host(self, host: int) -> list[Channel]:
         """The living offers of a host link."""
         return list(self._by_host.get(host, {}).values())

@@ -10,6 +10,7 @@ from typing import Any
 from vmbusd import __version__
 from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
+from vmbusd.ctl import fault
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import config, requests
 
@@ -17,6 +18,8 @@ ORDERS = {
     "retarget": "relid {relid} moved from VP {before} to VP {vp}",
     "rescind": "relid {relid} rescinded",
     "reset": "reset",
+    "vp offline": "VP {vp} is offline, VP {live} has its channels",
+    "vp online": "VP {vp} is online",
 }
 """What is printed when an order is done, with the fields of its result."""
 
@@ -60,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("partition", metavar="PARTITION")
         for number in numbers:
             command.add_argument(number, metavar=number.upper(), type=int)
+    vp = commands.add_parser("vp", help="take a VP from the guest, or give it back")
+    states = vp.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, purpose in (
+        ("offline", "move a VP's channels and bits to others and let its worker go"),
+        ("online", "have the guest give a VP a worker again"),
+    ):
+        command = states.add_parser(name, parents=[common], help=purpose)
+        command.add_argument("partition", metavar="PARTITION")
+        command.add_argument("vp", metavar="VP", type=int)
+    fault.add_parser(commands, common)
     partition = commands.add_parser("partition", help="make or end a partition")
     actions = partition.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[common], help="make a partition")
@@ -87,6 +100,11 @@ def _request(arguments: argparse.Namespace) -> requests.Request:
         return requests.Rescind(arguments.partition, arguments.relid)
     if arguments.command == "reset":
         return requests.Reset(arguments.partition)
+    if arguments.command == "vp":
+        order = requests.VpOffline if arguments.action == "offline" else requests.VpOnline
+        return order(arguments.partition, arguments.vp)
+    if arguments.command == "fault":
+        return fault.request(arguments)
     if arguments.action == "remove":
         return requests.PartitionRemove(arguments.partition)
     name, spec = config.parse_partition(arguments.partition)
@@ -103,8 +121,12 @@ def _show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     if arguments.command == "reexec":
         print(f"vmbusd (pid {result['pid']}) runs anew")
         return
-    if arguments.command in ORDERS:
-        print(f"partition {arguments.partition}: {ORDERS[arguments.command].format(**result)}")
+    if arguments.command == "fault":
+        fault.show(arguments, result)
+        return
+    order = " ".join(filter(None, (arguments.command, getattr(arguments, "action", None))))
+    if order in ORDERS:
+        print(f"partition {arguments.partition}: {ORDERS[order].format(**result)}")
         return
     from rich.console import Console
 

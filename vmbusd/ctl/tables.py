@@ -45,7 +45,7 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     rows: list[list[object]] = [
         [
             seat["vp"],
-            seat["state"],
+            _state_of(seat),
             seat["pid"],
             seat["incarnation"],
             seat["pending"],
@@ -60,6 +60,11 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     for text in [partition["reason"], *partition["warnings"]]:
         if text:
             console.print(f"  {text}", style="red", highlight=False)
+
+
+def _state_of(seat: dict[str, Any]) -> str:
+    stuck = f", stuck for {seat['stuck_seconds']:.0f} s" if seat["stuck"] else ""
+    return f"{seat['state']}{', by order' if seat['by_order'] else ''}{stuck}"
 
 
 def show_channels(console: Console, name: str, result: dict[str, Any]) -> None:
@@ -87,3 +92,21 @@ def show_table(console: Console, name: str, result: dict[str, Any]) -> None:
         for slot in result["slots"]
     ]
     _print(console, f"{name}: {len(rows)} slots", columns, rows)
+
+
+def show_faults(console: Console, name: str, result: dict[str, Any]) -> None:
+    """One line per fault."""
+    rows: list[list[object]] = [
+        [rule["id"], rule["kind"], rule["fired"], _told(rule)] for rule in result["rules"]
+    ]
+    _print(console, f"{name}: {len(rows)} faults", ["id", "kind", "fired", "rule"], rows)
+
+
+def _told(rule: dict[str, Any]) -> str:
+    """What a rule says beside its kind, as the options that said it."""
+    shown = {
+        key: value for key, value in rule.items() if key not in ("id", "kind", "fired", "fired_by", "seen")
+    }
+    return " ".join(
+        f"{key}={','.join(value) if isinstance(value, list) else value}" for key, value in shown.items()
+    )

@@ -1,8 +1,9 @@
-"""A host process of the demo: offers its share of the channels and signals them until told to stop.
+"""A host process of the demo: offers its share of the channels and signals them between start and stop.
 
 Credit mode is a real ring's rule: signal only when the other side has caught up, so one lost interrupt stops
 the channel for ever. Burst mode counts and signals as fast as it can. Commands come as lines on standard
-input (start, stop, quit; its end means quit), reports go as JSON lines to standard output.
+input (start and stop, as often as wanted, then quit; its end means quit), reports go as JSON lines to
+standard output.
 """
 
 import argparse
@@ -101,16 +102,19 @@ class _Reporter:
 
 
 def _follow(commands: dict[str, threading.Event]) -> None:
-    """Turn lines of standard input into events; its end is 'stop' and 'quit'."""
+    """Turn lines of standard input into events; its end is 'quit', which is 'stop' too."""
     for line in sys.stdin:
+        if line.strip() == "quit":
+            break
         if line.strip() in commands:
             commands[line.strip()].set()
     _give_all(commands)
 
 
 def _give_all(commands: dict[str, threading.Event]) -> None:
-    for command in commands.values():
-        command.set()
+    # 'quit' first: whoever is woken by 'start', or clears it, then sees it.
+    for name in ("quit", "stop", "start"):
+        commands[name].set()
 
 
 def _serve(host: Host, channels: int, packet_channels: int, commands: dict[str, threading.Event]) -> None:
@@ -132,14 +136,15 @@ def _storm(host: Host, channels: int, packet_channels: int, commands: dict[str, 
     host.offer_many(packet_devices)
     reporter = _Reporter(host, packet_devices)
     reporter.report("offered")
-    commands["start"].wait()
-    while not commands["stop"].is_set():
-        if not device.storm(host) + sum(one.push() for one in packet_devices):
-            os.sched_yield()
-        reporter.now_and_then()
-    packets.settle(packet_devices, HUNG_SECONDS, SETTLE_LOOK_SECONDS)
-    reporter.report("stopped")
-    commands["quit"].wait()
+    while commands["start"].wait() and not commands["quit"].is_set():
+        while not commands["stop"].is_set():
+            if not device.storm(host) + sum(one.push() for one in packet_devices):
+                os.sched_yield()
+            reporter.now_and_then()
+        packets.settle(packet_devices, HUNG_SECONDS, SETTLE_LOOK_SECONDS)
+        commands["start"].clear()
+        commands["stop"].clear()
+        reporter.report("stopped")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

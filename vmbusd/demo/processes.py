@@ -58,7 +58,8 @@ class HostProcess:
         self.event = ""
 
     def tell(self, command: str) -> None:
-        """Send a command. A host that is gone is found when its report is awaited."""
+        """Send a command; what is expected next was not heard before. A host that is gone is found then."""
+        self.event = ""
         with contextlib.suppress(BrokenPipeError):
             self._in.write(command.encode() + b"\n")
             self._in.flush()

@@ -6,14 +6,14 @@ demo could not be set up. Options and JSON keys: docs/demo.md.
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from vmbusd.abi import layout
-from vmbusd.abi.errors import VmbusError
+from vmbusd.demo.arguments import seconds, whole
+from vmbusd.demo.ending import in_order
 from vmbusd.demo.oracle import percentile
 from vmbusd.demo.packets import CHANNELS_PER_HOST
 from vmbusd.demo.processes import own_daemon
@@ -27,35 +27,12 @@ LATENCY_SAMPLE: Final = 64
 MAX_HOSTS: Final = 16
 
 
-def _whole(low: int, high: int) -> Any:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not in {low}..{high}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0.1..86400")
-    return value
-
-
-_seconds.__name__ = "seconds"
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vmbusd demo", description="interrupt storm with retargeting")
-    parser.add_argument(
-        "--seconds", type=_seconds, default=10.0, help="storm time once all channels are open"
-    )
-    parser.add_argument("--vps", type=_whole(1, layout.MAX_VPS), default=layout.DEFAULT_VPS)
-    parser.add_argument("--channels", type=_whole(1, layout.MAX_RELID), default=256)
-    parser.add_argument("--hosts", type=_whole(1, MAX_HOSTS), default=2, help="host processes")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="storm time once all channels are open")
+    parser.add_argument("--vps", type=whole(1, layout.MAX_VPS), default=layout.DEFAULT_VPS)
+    parser.add_argument("--channels", type=whole(1, layout.MAX_RELID), default=256)
+    parser.add_argument("--hosts", type=whole(1, MAX_HOSTS), default=2, help="host processes")
     parser.add_argument(
         "--packets", action="store_true", help=f"exchange packets too, on {CHANNELS_PER_HOST} channels a host"
     )
@@ -105,9 +82,9 @@ def _storm(options: argparse.Namespace) -> dict[str, Any]:
                 view.show(_snapshot(scene, time.monotonic() - begun))
         scene.stop_retargeting()
         scene.stop_hosts()
-        seconds = time.monotonic() - begun
+        took = time.monotonic() - begun
         scene.settle()
-        return result_of(scene, seconds=seconds, hosts=options.hosts)
+        return result_of(scene, seconds=took, hosts=options.hosts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,33 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(
             f"--packets: with {options.hosts} hosts --channels is at most {layout.MAX_RELID - extra}"
         )
-    asked_to_end: list[int] = []
+    return in_order("vmbusd demo", lambda: _play(options))
 
-    def end_orderly(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        asked_to_end.append(number)
-        raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, end_orderly)
+def _play(options: argparse.Namespace) -> int:
     if not options.json:
         print(
             f"opening {options.channels} channels of {options.hosts} host processes for {options.vps} VPs "
             f"(runtime directory and shared memory of this demo alone, pid {os.getpid()})",
             flush=True,
         )
-    try:
-        result = _storm(options)
-    except VmbusError as error:
-        print(f"vmbusd demo: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Exception as error:
-        if not asked_to_end:
-            raise
-        # The signal may come in the middle of a step of starting, whose undoing then fails too.
-        print(f"vmbusd demo: while ending: {type(error).__name__}: {error}", file=sys.stderr)
-        return 128 + asked_to_end[0]
+    result = _storm(options)
     if options.json:
         print(as_json(result))
     else:

@@ -6,17 +6,13 @@ its VPs in processes of their own.
 """
 
 import json
-import random
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from guest_client import Channel, Guest
-from vmbusd.abi.errors import ChannelGone, RefusedError
 from vmbusd.abi.native import Words
 from vmbusd.demo import cell
 from vmbusd.demo.cell import DemoError
@@ -24,9 +20,8 @@ from vmbusd.demo.driver import StormDriver
 from vmbusd.demo.oracle import Oracle, percentile
 from vmbusd.demo.packets import Judged, PacketDriver, noted
 from vmbusd.demo.processes import STOP_SECONDS, HostProcess, hosts
+from vmbusd.demo.retarget import IN_FLIGHT, Retargeter
 
-RETARGETS_IN_FLIGHT: Final = 64
-"""MODIFYCHANNEL messages on their way at once: each takes four hops between busy processes."""
 PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 MUST_BE_ZERO: Final = ("lost", "hung", "overlaps", "stale", "rescued", "corrupt", "disordered")
 REST_LOOK_SECONDS: Final = 0.02
@@ -49,38 +44,26 @@ class Storm:
             for channel in self.channels
             if channel.interface == StormDriver.interface
         )
-        self.retargets = 0
-        self.refused_retargets = 0
-        self._stop_retargeting = threading.Event()
-        self._threads = ThreadPoolExecutor(1, "retargeter")
-        self._retargeting: Future[None] | None = None
+        self.retargeter = Retargeter(
+            self.channels, guest.vps, lambda moves: guest.retarget_many(moves, window=IN_FLIGHT)
+        )
+
+    @property
+    def retargets(self) -> int:
+        """MODIFYCHANNELs answered with success."""
+        return self.retargeter.moved
+
+    @property
+    def refused_retargets(self) -> int:
+        """MODIFYCHANNELs of channels that went away meanwhile."""
+        return self.retargeter.refused
 
     def start(self, *, retarget: bool = True) -> None:
         """Let the hosts signal and the retargeter move channels."""
         for host in self.hosts:
             host.tell("start")
-        if retarget and self.guest.vps > 1:
-            self._retargeting = self._threads.submit(self._retarget)
-
-    def _retarget(self) -> None:
-        """Move random channels to random VPs, for ever; a channel that goes away meanwhile is left out."""
-        dice = random.Random(self.guest.vps * 4099 + len(self.channels))
-        at_once = min(RETARGETS_IN_FLIGHT, len(self.channels))
-        while not self._stop_retargeting.is_set():
-            moves = [
-                (channel, self._other_vp(dice, channel)) for channel in dice.sample(self.channels, at_once)
-            ]
-            for outcome in self.guest.retarget_many(moves, window=at_once):
-                if outcome is None:
-                    self.retargets += 1
-                elif isinstance(outcome, ChannelGone | RefusedError):
-                    self.refused_retargets += 1
-                else:
-                    raise outcome
-
-    def _other_vp(self, dice: random.Random, channel: Channel) -> int:
-        vp = dice.randrange(self.guest.vps - 1)
-        return vp if vp < channel.target_vp else vp + 1
+        if retarget:
+            self.retargeter.start()
 
     def look(self) -> None:
         """Take the hosts' reports and let the oracle look."""
@@ -90,15 +73,11 @@ class Storm:
 
     def stop_retargeting(self) -> None:
         """End the retargeter; what it has sent is answered first. Raises what ended it before."""
-        self._stop_retargeting.set()
-        self._threads.shutdown()
-        if self._retargeting is not None:
-            self._retargeting.result()
+        self.retargeter.stop()
 
     def leave(self) -> None:
         """Let go of ring memory, whatever state the scene is in."""
-        self._stop_retargeting.set()
-        self._threads.shutdown()
+        self.retargeter.close()
         self.oracle.cells.clear()
 
     def stop_hosts(self) -> None:
@@ -162,10 +141,11 @@ def storm(
     host_processes: int,
     workers: Literal["thread", "process"] = "process",
     packet_channels: int = 0,
+    prepare: Callable[[Guest], None] = lambda _guest: None,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
-    Each host has `packet_channels` besides its share of `channels`.
+    Each host has `packet_channels` besides its share of `channels`; `prepare` has the guest before it starts.
     """
     shares = [channels // host_processes + (n < channels % host_processes) for n in range(host_processes)]
     with ExitStack() as stack:
@@ -174,6 +154,7 @@ def storm(
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
         guest.register(StormDriver())
         guest.register(PacketDriver())
+        prepare(guest)
         guest.start(vps, workers)
         if not guest.wait_ready(OPEN_SECONDS):
             raise DemoError(f"{channels} channels were not open within {OPEN_SECONDS:g} s")

@@ -19,6 +19,8 @@ from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Code, Kind, Role
 from vmbusd.abi.session import Session
 from vmbusd.server import limits
+from vmbusd.server.armed import Armed
+from vmbusd.server.held import Held
 from vmbusd.server.log import Once
 from vmbusd.server.peer import Peer
 from vmbusd.server.sockets import PacketLink
@@ -35,10 +37,12 @@ class Attached(abc.ABC):
     plain link; `tokens`, those that are good, the newest last; `refused`, trouble it made, by kind; `linked`,
     whether it is not over; `resumed`, how often it came back; `heard`, whether its process has said
     anything, so has got its first welcome; `grace`, seconds it may be away; `closed`, called for each socket
-    that has ended.
+    that has ended; `number`, which of its role it is, 0 for a guest; `held`, what faults keep back, None
+    while they never did; `takes`, whether packets that came may be taken now.
     """
 
     role: ClassVar[Role]
+    number = 0
 
     def __init__(
         self,
@@ -59,6 +63,8 @@ class Attached(abc.ABC):
         self.heard = False
         self.grace = limits.GRACE
         self.closed: Callable[[], None] = lambda: None
+        self.held: Held | None = None
+        self.takes = True
         self.log = log
         self.wire = wire
         self._sequence = 0
@@ -84,15 +90,22 @@ class Attached(abc.ABC):
         self._sequence += 1
         return self._sequence
 
-    def transmit(self, packet: bytes) -> None:
-        """Send a packet that is encoded already, with `next_sequence` in its header."""
+    def transmit(self, packet: bytes, delay: float = 0.0) -> None:
+        """Send a packet that is encoded already, with `next_sequence` in its header, `delay` seconds from now
+        and not before anything that is delayed already."""
         session = self.session
+        if delay and self.held is None:
+            self.held = Held(self._loop, self)
         if session is None:
-            if self.wire is not None:
+            if self.held is not None and (delay or self.held.says):
+                self.held.say_later(packet, delay)
+            elif self.wire is not None:
                 self.wire.send(packet)
             return
+        if delay and self.held is not None:
+            self.held.hold(session.number(), delay)
         session.post(packet)
-        self._pump(session)
+        self.pump()
         if self.backlog > limits.MAX_QUEUE_BYTES and self.linked:
             kept = session.last - session.confirmed
             self.overflowed(f"the peer does not confirm: {kept} packets are kept for it")
@@ -101,12 +114,14 @@ class Attached(abc.ABC):
     def backlog(self) -> int:
         """What the peer has not taken yet, in bytes and the cost of packets."""
         if (session := self.session) is None:
-            return self.wire.queued if self.wire is not None else 0
+            kept = self.held.queued if self.held is not None else 0
+            return kept + (self.wire.queued if self.wire is not None else 0)
         return session.queued + (session.last - session.confirmed) * limits.QUEUE_PACKET_COST
 
-    def _pump(self, session: Session) -> None:
-        if (wire := self.wire) is not None:
-            for packet in session.due():
+    def pump(self) -> None:
+        """Send what of the session may be sent now."""
+        if (wire := self.wire) is not None and self.session is not None:
+            for packet in self.session.due(None if self.held is None else self.held.before):
                 wire.send(packet)
 
     def bye(self, code: Code, text: str) -> None:
@@ -149,7 +164,7 @@ class Attached(abc.ABC):
         except ProtocolError as error:
             self.broken(str(error))
         else:
-            self.in_order(self.handle if self.session is None else self._in_session, header, data)
+            self.in_order(self.numbered if self.session is None else self._in_session, header, data)
 
     def in_order(
         self, handler: Callable[[link.Header, bytes], None], header: link.Header, data: bytes
@@ -171,7 +186,7 @@ class Attached(abc.ABC):
             if body.received > self.session.confirmed:
                 self.session.take_confirmation(body.received)
                 self.partition.link_confirmed(self, body.received)
-            self._pump(self.session)
+            self.pump()
             self.drained()
         elif header.kind == Kind.SIGNAL:
             # Not numbered: it says "look", and a resume looks anyway.
@@ -180,15 +195,49 @@ class Attached(abc.ABC):
             self.numbered(header, data)
 
     def numbered(self, header: link.Header, data: bytes) -> None:
-        """A packet of the session. Raises ProtocolError when it has no place on this link."""
-        session = self.session
-        assert session is not None
-        if not session.take(header.sequence):
+        """A packet that has its place in the order of the link: of the session, or any of a plain link.
+
+        Raises ProtocolError when it has no place on this link.
+        """
+        if self.held is None and not self.rules:
+            self.take(header, data)
             return
-        self.handle(header, data)
+        if self.held is None:
+            self.held = Held(self._loop, self)
+        self.held.hear(header, data)
+
+    @property
+    def rules(self) -> tuple[Armed, ...]:
+        """The faults that a packet from this link may meet."""
+        return ()
+
+    def judge(self, header: link.Header, data: bytes) -> float:
+        """Seconds that faults keep back the next packet, DROPPED for one that is to be passed over."""
+        is_new = self.session is None or header.sequence == self.session.received + 1
+        return self.partition.faults.hearing(self, header, data) if is_new and self.rules else 0.0
+
+    def take(self, header: link.Header, data: bytes) -> None:
+        """Handle a packet whose turn it is, once. Raises ProtocolError when it has no place on this link."""
+        if self.session is None:
+            self.handle(header, data)
+        elif self.session.take(header.sequence):
+            self.handle(header, data)
+            self._confirm(self.session)
+
+    def pass_over(self, header: link.Header, _data: bytes) -> None:
+        """The packet counts as taken. Raises ProtocolError as `take`."""
+        if self.session is not None and self.session.take(header.sequence):
+            self._confirm(self.session)
+
+    def _confirm(self, session: Session) -> None:
         if (number := session.confirmation()) is not None:
             session.told(number)
             self.send(link.Confirm(number))
+
+    def read_on(self, on: bool) -> None:
+        """Whether what comes next may come: a plain link leaves it in the socket, a session in its window."""
+        if self.session is None and self.wire is not None:
+            self.wire.listen(on)
 
     @abc.abstractmethod
     def handle(self, header: link.Header, data: bytes) -> None:
@@ -236,6 +285,8 @@ class Attached(abc.ABC):
 
     def lost(self, reason: str) -> None:
         """The socket is gone and the link is away."""
+        if self.held is not None:
+            self.held.forget_heard()
         self.log.warning("link lost", reason=reason, grace=self.grace)
         self._away = self._loop.call_later(self.grace, self._grace_is_over)
 
@@ -285,7 +336,7 @@ class Attached(abc.ABC):
         """The welcome is out: send again what the peer lacks."""
         assert self.session is not None
         self.log.info("link resumed", resumed=self.resumed, again=self.session.waiting)
-        self._pump(self.session)
+        self.pump()
         self.partition.pages.signalled()
 
     def was_never_known_to(self, peer: Peer) -> bool:
@@ -321,6 +372,8 @@ class Attached(abc.ABC):
 
     def _end(self, reason: str) -> None:
         self.linked = False
+        if self.held is not None:
+            self.held.stop()
         self._end_grace()
         self.partition.tokens.drop(self)
         self.log.info("link ended", reason=reason)

@@ -16,6 +16,7 @@ from vmbusd.bus import effects
 from vmbusd.server import inputs
 from vmbusd.server.attached import Attached
 from vmbusd.server.objects import ObjectSet
+from vmbusd.server.steps import Step
 
 if TYPE_CHECKING:
     from vmbusd.server.partition import Partition
@@ -53,7 +54,10 @@ class Carrier:
     def carry_out(self, wanted: list[effects.Effect], source: Attached | None) -> None:
         """Do all of it in its order; `source` is the link whose input led to it."""
         methods = self._methods
-        for effect in wanted:
+        steps = self._partition.steps
+        for at, effect in enumerate(wanted):
+            if at and steps.armed:
+                steps.reach(Step.CARRYING)
             methods[type(effect)](effect, source)
 
     def _refused(self, effect: effects.Refused, source: Attached | None) -> None:

@@ -21,7 +21,7 @@ from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
-from vmbusd.server import journal, limits, log, orders, reexec, requests, starting, status
+from vmbusd.server import faults, journal, limits, log, orders, reexec, requests, starting, status
 from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
@@ -83,6 +83,9 @@ class Daemon:
             ),
             requests.Rescind: lambda r: self._order(orders.rescind(self._partition(r.partition), r.relid)),
             requests.Reset: lambda r: self._order(orders.reset(self._partition(r.partition))),
+            requests.VpOffline: lambda r: self._order(orders.vp_offline(self._partition(r.partition), r.vp)),
+            requests.VpOnline: lambda r: self._order(orders.vp_online(self._partition(r.partition), r.vp)),
+            **faults.acts(self._partition),
         }
         self._again = again
         self._handed_over = handed_over

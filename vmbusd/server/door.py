@@ -287,6 +287,8 @@ class Newcomer:
         if isinstance(taken, Worker) and taken.was_never_known_to(self._peer):
             taken.give_up()
             taken = None
+        if partition.vps.seats[vp].unplugged:
+            raise refusal(Code.VP_OFFLINE, f"VP {vp} of partition {partition.name} is offline by order")
         if taken is not None:
             raise refusal(Code.VP_TAKEN, f"VP {vp} of partition {partition.name} has pid {taken.peer.pid}")
         worker = Worker(partition, self._wire, self._peer, log.bind(vp=vp), vp, session)

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ResourceError
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import Doorbell, HostSender, InterruptPage, MonitorScanner, Ticker
+from vmbusd.abi.native import Doorbell, EventFlags, HostSender, InterruptPage, MonitorScanner, Ticker
 from vmbusd.bus.effects import ArmMonitor, DisarmMonitor, ModifyPages
 from vmbusd.bus.negotiation import Pages
 from vmbusd.server import limits
@@ -30,7 +30,10 @@ LATENCY_UNIT: Final = 100
 
 
 class HostEnd:
-    """The page and the doorbell of one host link, as a guest has them."""
+    """The page and the doorbell of one host link, as a guest has them.
+
+    Attributes: `sender`, which signals; `flags`, to set bits that nobody is told of.
+    """
 
     def __init__(self, memory: Memory, number: int) -> None:
         """Raises ResourceError when they cannot be mapped."""
@@ -38,7 +41,9 @@ class HostEnd:
         self._windows: list[Window] = []
         self._eventfd: int | None = None
         try:
-            self.sender = HostSender(self._map(Object.HOST_PAGE, number), self._bell(number))
+            page = self._map(Object.HOST_PAGE, number)
+            self.flags = EventFlags(page)
+            self.sender = HostSender(page, self._bell(number))
         except BaseException:
             self.close()
             raise

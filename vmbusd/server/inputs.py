@@ -17,6 +17,7 @@ from vmbusd.abi.link import Role
 from vmbusd.abi.messages import UNSUCCESSFUL
 from vmbusd.bus.bus import Bus
 from vmbusd.bus.effects import Effect
+from vmbusd.server.fault_requests import FaultSpec
 
 _GUEST: Final = b"g"
 _HOST: Final = b"h"
@@ -179,6 +180,62 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     redelivered: int
 
 
+class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):
+    """Somebody ordered a VP offline or `online`. `sequence`: the packet by which the guest did, 0 for the
+    administrator or a link without numbers; `refused`: the answer to a guest that may not."""
+
+    vp: int
+    online: bool
+    sequence: int
+    refused: str
+
+
+class FaultAdded(msgspec.Struct, frozen=True, tag=30, array_like=True):
+    """A fault was armed; `slot` and `device` as in its `armed.FaultState`."""
+
+    rule: int
+    fault: FaultSpec
+    slot: int
+    device: bool
+
+
+class FaultRemoved(msgspec.Struct, frozen=True, tag=31, array_like=True):
+    """A fault was taken back."""
+
+    rule: int
+
+
+class FaultFired(msgspec.Struct, frozen=True, tag=32, array_like=True):
+    """A fault came: its occasions and how often it came, this time included."""
+
+    rule: int
+    seen: int
+    fired: int
+
+
+class NotTaken(msgspec.Struct, frozen=True, tag=33, array_like=True):
+    """A fault dropped packet `sequence` of a link (0: of a plain link) before the bus took it."""
+
+    role: Role
+    number: int
+    sequence: int
+    rule: int
+    seen: int
+    fired: int
+
+
+class NotSent(msgspec.Struct, frozen=True, tag=34, array_like=True):
+    """A fault dropped what the link would have been told as packet `sequence` (0: a plain link), by the input
+    before this one; the next that it is told has that number."""
+
+    role: Role
+    number: int
+    sequence: int
+    rule: int
+    seen: int
+    fired: int
+
+
 ToBus = (
     GuestPacket
     | HostPacket
@@ -198,9 +255,11 @@ ToBus = (
     | Rescind
 )
 """What the bus hears of."""
-OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet
+OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet | VpOrdered
 """What it does not."""
-Input = ToBus | OfServer
+OfFaults = FaultAdded | FaultRemoved | FaultFired | NotTaken | NotSent
+"""What goes wrong on purpose."""
+Input = ToBus | OfServer | OfFaults
 _Other = (
     NoPages
     | TakenBack
@@ -221,6 +280,8 @@ _Other = (
     | LinkConfirmed
     | LinkLost
     | SeatSet
+    | VpOrdered
+    | OfFaults
 )
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Other, strict=True)

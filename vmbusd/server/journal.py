@@ -24,6 +24,7 @@ from vmbusd.abi import native
 from vmbusd.abi.errors import ResourceError
 from vmbusd.server import journal_file
 from vmbusd.server.journal_file import DamagedJournal, Identity
+from vmbusd.server.steps import Step, Steps
 
 JOURNAL: Final = ".journal"
 SNAPSHOT: Final = ".snapshot"
@@ -53,12 +54,14 @@ class Saved:
 class Journal:
     """The two files of a living partition, open for appending. Made by `begin`.
 
-    Attributes: `number`, of the last input; `follows`, the number of the snapshot's; `appended_bytes`.
+    Attributes: `number`, of the last input; `follows`, the number of the snapshot's; `appended_bytes`;
+    `steps`, of its partition, where a fault may end us.
     """
 
     def __init__(self, directory: int, identity: Identity) -> None:
         """`directory`: descriptor of the runtime directory. Nothing is written before `begin`."""
         self.identity = identity
+        self.steps = Steps()
         self.number = 0
         self.follows = 0
         self.appended_bytes = 0
@@ -114,8 +117,10 @@ class Journal:
         except OSError as error:
             self._unlink(snapshot + NEW, journal + NEW)
             raise ResourceError(f"{journal}: cannot be written: {error.strerror or error}") from error
+        self.steps.reach(Step.SNAPSHOT_WRITTEN)
         try:
             self._rename(snapshot + NEW, snapshot)
+            self.steps.reach(Step.SNAPSHOT_RENAMED)
             self._rename(journal + NEW, journal)
         except OSError as error:
             fresh.close()

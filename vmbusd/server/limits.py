@@ -62,6 +62,8 @@ SNAPSHOT_RETRY: Final = 1.0
 """Seconds until a snapshot for which there was no room is tried again."""
 ORDER_PATIENCE: Final = 5.0
 """Seconds in which an order of the administrator is acknowledged; `vmbusctl` itself waits for 10."""
+WORKER_PATIENCE: Final = 9.0
+"""Seconds in which a guest gives a VP a worker by order: it starts an interpreter, on a busy machine even."""
 MONITOR_LATENCY: Final = 1000
 """Latency of a monitored channel whose guest asks for none, in units of 100 ns: what Hyper-V is known for."""
 SHORTEST_SCAN: Final = 100_000
@@ -70,6 +72,9 @@ VP_VACANT_GRACE: Final = 2.0
 """Seconds a VP may lack its worker before it is retired: a supervisor's restart takes less."""
 OBJECT_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks whether the shared objects are still what was created."""
+HEARTBEAT_INTERVAL: Final = 0.9
+"""Seconds between two looks at a heartbeat, at least: it shares the looks at the objects, which come sooner
+when something happens."""
 YOUNG_SET: Final = 2.0
 """Seconds in which a set without locked table may still be under construction by another daemon."""
 REMEMBERED_KINDS: Final = 64

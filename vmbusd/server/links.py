@@ -16,6 +16,7 @@ from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Kind, Role
 from vmbusd.abi.session import WINDOW, Session
 from vmbusd.server import limits
+from vmbusd.server.armed import Armed
 from vmbusd.server.attached import Attached
 from vmbusd.server.inputs import GuestPacket, HostPacket
 from vmbusd.server.objects import SharedObject
@@ -40,14 +41,14 @@ class GuestControl(Attached):
         session: Session | None = None,
     ) -> None:
         super().__init__(partition, wire, peer, log, session)
-        self._listening = True
         self._letting_in = False
         self._is_hearing = True
         self._held: deque[tuple[link.Header, bytes]] = deque()
 
     def packet(self, data: bytes) -> None:
         # Nearly all that a daemon hears on a plain link; whatever is wrong with a packet is said below.
-        if self.session is None and link.message_of(data) is not None:
+        quick = self.session is None and self.held is None and not self.rules
+        if quick and link.message_of(data) is not None:
             self.partition.keeper.settle()
             self.partition.feed(self, GuestPacket(data))
         else:
@@ -60,6 +61,12 @@ class GuestControl(Attached):
         if header.kind == Kind.SIGNAL:
             self.signal_event(header, data)
             return
+        if header.kind == Kind.VP_ORDER:
+            body = link.decode_body(header, data)
+            assert isinstance(body, link.VpOrder)
+            number = header.sequence if self.session is not None else 0
+            self.partition.vps.ordered_by_guest(body.vp, online=bool(body.online), sequence=number)
+            return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)
         size = len(data) - link.HEADER.size
@@ -69,10 +76,23 @@ class GuestControl(Attached):
 
     def deliver(self, message: bytes, vp: int, sint: int) -> None:
         """Send a channel message."""
-        self.transmit(link.encode_message(message, where=vp, sint=sint, sequence=self.next_sequence()))
+        delay = 0.0
+        if (faults := self.partition.faults).to_guest:
+            delay = faults.telling_guest(self, message)
+        if delay >= 0:
+            number = self.next_sequence()
+            self.transmit(link.encode_message(message, where=vp, sint=sint, sequence=number), delay)
+
+    @property
+    def rules(self) -> tuple[Armed, ...]:
+        return self.partition.faults.from_guest
+
+    def tell(self, what: link.VpChanged) -> None:
+        """Tell what becomes of a VP."""
+        self.transmit(link.encode(what, sequence=self.next_sequence()))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
-        if self._listening and not self._held:
+        if self.session is None or (self.takes and not self._held):
             super().numbered(header, data)
         elif header.kind == Kind.DETACHED:
             # Its unload is its last word; what it said before and nobody looked at does not count any more.
@@ -89,20 +109,21 @@ class GuestControl(Attached):
         guest's confirmations must still come through, so its messages wait here, at most a window of them:
         they are not taken yet, so none is confirmed, and the guest stops.
         """
-        self._listening = on
-        if self.session is None:
-            if self.wire is not None:
-                self.wire.listen(on)
-        elif on and self._held and not self._letting_in:
+        self.takes = on
+        if self.held is not None:
+            self.held.let_in()
+        elif self.session is None:
+            self.read_on(on)
+        if self.session is not None and on and self._held and not self._letting_in:
             self._letting_in = True
             try:
-                while self._held and self._listening and self.linked:
+                while self._held and self.takes and self.linked:
                     self.in_order(super().numbered, *self._held.popleft())
             finally:
                 self._letting_in = False
 
-    def transmit(self, packet: bytes) -> None:
-        super().transmit(packet)
+    def transmit(self, packet: bytes, delay: float = 0.0) -> None:
+        super().transmit(packet, delay)
         if self._is_hearing and self.linked and self.backlog > limits.OUTPUT_HIGH:
             self._judge_output()
 
@@ -152,7 +173,7 @@ class Worker(Attached):
         session: Session | None = None,
     ) -> None:
         super().__init__(partition, wire, peer, log, session)
-        self.vp = vp
+        self.vp = self.number = vp
         self._on_vp = True
 
     def ask_to_detach(self) -> None:
@@ -233,7 +254,15 @@ class HostLink(Attached):
 
     def tell(self, message: device_link.ToHost) -> None:
         """Send a device message."""
-        self.transmit(device_link.encode(message, sequence=self.next_sequence()))
+        delay = 0.0
+        if (faults := self.partition.faults).to_host:
+            delay = faults.telling_host(self, message)
+        if delay >= 0:
+            self.transmit(device_link.encode(message, sequence=self.next_sequence()), delay)
+
+    @property
+    def rules(self) -> tuple[Armed, ...]:
+        return self.partition.faults.from_host
 
     def drained(self) -> None:
         """Whoever asks a host waits for its answer: what it is told is bounded by what the guest may ask."""

@@ -19,6 +19,7 @@ from vmbusd.server.objects import ObjectSet, SharedObject, WrongObject
 EPOCH: Final = 1
 """The first daemon on a set; each one that takes it over counts one more."""
 _EPOCH_AT: Final = 32
+_NOTHING_TAKEN: Final = bytes(layout.VPWORK_SIZE - layout.VPWORK_TAKEN_OFFSET)
 """Offset of the epoch in the table's header."""
 
 
@@ -171,9 +172,24 @@ class Memory:
         """Hand the bits of a VP without worker to `live`; returns how many."""
         return native.sweep(vp, live, events=self.event_pages, doorbell=self.doorbells[live])
 
+    def copy_bits(self, vp: int, live: int) -> None:
+        """Half of a sweep: set the bits of `vp` at `live`, and leave them where they are."""
+        source = native.EventFlags(self.event_pages, vp * layout.PAGE)
+        native.EventFlags(self.event_pages, live * layout.PAGE).set_many(source.pending())
+
     def pending(self, vp: int) -> int:
         """Bits set on a VP's page."""
         return native.pending_count(self.event_pages, vp)
+
+    def passes(self, vp: int) -> int:
+        """The heartbeat of the VP's worker."""
+        return self.vpwork.statistics(vp)["passes"]
+
+    def is_work_waiting(self, vp: int) -> bool:
+        """Whether there are bits on the VP's page, or bits that its worker took and has not finished."""
+        begin = vp * layout.VPWORK_SIZE + layout.VPWORK_TAKEN_OFFSET
+        taken = self.vpwork_pages[begin : begin + len(_NOTHING_TAKEN)]
+        return taken != _NOTHING_TAKEN or self.pending(vp) > 0
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 

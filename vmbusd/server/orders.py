@@ -1,6 +1,6 @@
-"""Orders of the administrator to a partition, each until it is done: retarget, rescind, reset.
+"""Orders of the administrator to a partition, each until it is done: retarget, rescind, reset, VPs.
 
-What cannot be done is refused before anything is changed. What a host has to acknowledge is waited for, a
+What cannot be done is refused before anything is changed. What a host or a worker has to do is waited for, a
 while; then the answer says that the order goes on without anybody waiting. Waiting is looking again on the
 control path, as for the claims of closing channels. docs/daemon.md says what each order means to whom.
 """
@@ -12,6 +12,7 @@ from vmbusd.abi.errors import RefusedError, UsageError
 from vmbusd.abi.link import Code
 from vmbusd.server import inputs, limits
 from vmbusd.server.partition import Partition
+from vmbusd.server.seats import VpState
 
 
 async def retarget(partition: Partition, relid: int, vp: int) -> dict[str, object]:
@@ -56,6 +57,50 @@ async def reset(partition: Partition) -> dict[str, object]:
     return {"guest": had_guest}
 
 
+async def vp_offline(partition: Partition, vp: int) -> dict[str, object]:
+    """Take a VP offline; done when its worker has left or is dead and its bits were handed over.
+
+    Raises UsageError for the last VP that has a worker, RefusedError while its worker does not leave.
+    """
+    vps = partition.vps
+    _check(partition, "")
+    _check(partition, vps.objection_to_unplug(vp))
+    seat = vps.seats[vp]
+    if not seat.unplugged:
+        vps.unplug(vp)
+    await _until(
+        partition,
+        lambda: seat.state is VpState.OFFLINE or not seat.unplugged,
+        f"VP {vp}: its worker has not left",
+    )
+    if not seat.unplugged:
+        raise RefusedError(f"VP {vp}: ordered online meanwhile, or its guest is gone")
+    return {"vp": vp, "live": partition.bus.orders.stand_in(vp)}
+
+
+async def vp_online(partition: Partition, vp: int) -> dict[str, object]:
+    """Have the guest give a VP a worker again; done when it has one.
+
+    Raises UsageError without a guest, RefusedError while it does not.
+    """
+    vps = partition.vps
+    _check(partition, vps.objection(vp))
+    if partition.control is None:
+        raise UsageError(f"partition {partition.name} has no guest that could give VP {vp} a worker")
+    seat = vps.settled(vp)
+    if seat.unplugged or seat.state is not VpState.ONLINE:
+        vps.plug(vp)
+    await _until(
+        partition,
+        lambda: seat.state is VpState.ONLINE or seat.unplugged,
+        f"VP {vp}: the guest has not given it a worker",
+        limits.WORKER_PATIENCE,
+    )
+    if seat.unplugged:
+        raise RefusedError(f"VP {vp}: ordered offline meanwhile")
+    return {"vp": vp, "incarnation": seat.incarnation}
+
+
 def _check(partition: Partition, objection: str) -> None:
     if partition.dead is not None:
         raise UsageError(f"partition {partition.name} is dead: {partition.dead}")
@@ -63,14 +108,19 @@ def _check(partition: Partition, objection: str) -> None:
         raise UsageError(objection)
 
 
-async def _until(partition: Partition, is_done: Callable[[], bool], why_not: str) -> None:
+async def _until(
+    partition: Partition,
+    is_done: Callable[[], bool],
+    why_not: str,
+    patience: float = limits.ORDER_PATIENCE,
+) -> None:
     """Raises RefusedError saying `why_not` when it takes too long, or why the partition ended."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.ORDER_PATIENCE
+    deadline = loop.time() + patience
     pause = limits.CLAIM_POLL_FIRST
     while not is_done():
         if loop.time() > deadline:
-            raise RefusedError(f"{why_not} within {limits.ORDER_PATIENCE:g} s; it goes on")
+            raise RefusedError(f"{why_not} within {patience:g} s; it goes on")
         await asyncio.sleep(pause)
         pause = min(2 * pause, limits.CLAIM_POLL_MAX)
         if partition.dead is not None:

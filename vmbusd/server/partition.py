@@ -25,6 +25,7 @@ from vmbusd.server.attached import Attached
 from vmbusd.server.carry import Carrier
 from vmbusd.server.closing import Closing
 from vmbusd.server.config import PartitionSpec
+from vmbusd.server.faults import Faults
 from vmbusd.server.guest_pages import GuestPages
 from vmbusd.server.journal import Journal
 from vmbusd.server.keeper import Keeper
@@ -32,6 +33,7 @@ from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory, encode_grants
 from vmbusd.server.objects import ObjectSet, SharedObject
 from vmbusd.server.recovery import Vps
+from vmbusd.server.steps import Step, Steps
 from vmbusd.server.tokens import Tokens
 
 
@@ -39,8 +41,9 @@ class Partition:
     """A living partition, until `close`; `starting` makes it.
 
     Attributes: `name`, `spec`; `bus`; `memory`; `pages`, those that the guest named; `keeper`, its journal;
-    `vps`; `control`, the guest's control link; `workers`, `hosts`, the other links; `dead`, why it is dead,
-    or None; `warnings`, what an administrator should know; `counters`, effects carried out and refused.
+    `vps`; `faults`, what goes wrong on purpose, and `steps`, where; `control`, the guest's control link;
+    `workers`, `hosts`, the other links; `dead`, why it is dead, or None; `warnings`, what an administrator
+    should know; `counters`, effects carried out and refused.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Partition:
         self.objects = objects
         self.memory = memory
         self.bus = bus
+        self.steps = journal.steps = Steps()
         self.keeper = Keeper(journal, lambda: state.encode(state.of(self)), self.log)
         self.vps = Vps(
             loop,
@@ -69,10 +73,13 @@ class Partition:
             offline=lambda vp, live: self.feed(None, inputs.Offline(vp, live)),
             online=lambda vp: self.feed(None, inputs.Online(vp)),
             keep=self.keeper.keep,
+            tell=self._tell_guest,
+            steps=self.steps,
         )
         self.pages = GuestPages(loop, self.memory, self.log)
         self.closing = Closing(loop, self.memory.settle, self._claim_is_free)
         self.tokens = Tokens()
+        self.faults = Faults(loop, self)
         self.control: GuestControl | None = None
         self.workers: set[Worker] = set()
         self.hosts: dict[int, HostLink] = {}
@@ -122,6 +129,7 @@ class Partition:
     def _take_in(self, source: Attached | None, what: inputs.ToBus) -> None:
         if not isinstance(what, inputs.NoPages):
             self._cause = self.keeper.keep(what)
+            self.steps.reach(Step.APPENDED)
         self._carry_out(inputs.apply(self.bus, what, trusted=self.spec.trusted), source)
 
     def answer_for(self, host: HostLink, offer_id: int, gpadl: int) -> None:
@@ -158,6 +166,10 @@ class Partition:
 
     def _claim_is_free(self, flag: int, generation: int) -> None:
         self.feed(None, inputs.ClaimFree(flag, generation))
+
+    def _tell_guest(self, what: link.VpChanged) -> None:
+        if self.control is not None:
+            self.control.tell(what)
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -222,11 +234,11 @@ class Partition:
 
     def link_renewed(self, attached: Attached, shown: bytes) -> None:
         """A link came back with the token `shown`, and is about to be told its new one."""
-        self.keeper.keep(inputs.LinkRenewed(attached.role, _number(attached), shown, attached.token))
+        self.keeper.keep(inputs.LinkRenewed(attached.role, attached.number, shown, attached.token))
 
     def link_confirmed(self, attached: Attached, received: int) -> None:
         """Its peer has our packets up to this number."""
-        self.keeper.keep(inputs.LinkConfirmed(attached.role, _number(attached), received))
+        self.keeper.keep(inputs.LinkConfirmed(attached.role, attached.number, received))
 
     def guest_attached(self, control: GuestControl) -> None:
         """A guest begins."""
@@ -302,6 +314,7 @@ class Partition:
         # A host that found its own object truncated leaves before the next look: say so while it is there.
         self.check_objects()
         self.feed(None, inputs.HostGone(host.number))
+        self.faults.host_ends(host.number)
         self.objects.remove_host(host.number)
         self.pages.host_gone(host.number)
 
@@ -321,7 +334,8 @@ class Partition:
             self.die(f"{path} was truncated")
 
     def check_objects(self) -> None:
-        """Look whether every object is still what was made: truncated is the end, removed is a warning."""
+        """Look whether every object is still what was made: truncated is the end, removed is a warning; and
+        at the heartbeats."""
         if self.dead is not None:
             return
         for made in list(self.objects.objects.values()):
@@ -333,6 +347,7 @@ class Partition:
                 text = f"{made.path} was removed or renamed; those who have it go on"
                 self.warnings.append(text)
                 self.log.warning("object without name", path=made.path)
+        self.vps.heartbeats.look(self.vps.seats, self._loop.time())
 
     def die(self, reason: str) -> None:
         """The shared memory cannot be trusted any more: end every link, touch nothing."""
@@ -347,6 +362,7 @@ class Partition:
         self.vps.stop()
         self.closing.stop()
         self.pages.close()
+        self.faults.stop()
         self._set_alarm()
         self._inputs.clear()
         for attached in self.links():
@@ -366,6 +382,7 @@ class Partition:
         self.keeper.close()
         self.vps.stop()
         self.closing.stop()
+        self.faults.stop()
         self._set_alarm()
         self._let_go()
         self.objects.close()
@@ -376,10 +393,3 @@ class Partition:
         self.hosts.clear()
         self.workers.clear()
         self.memory.close()
-
-
-def _number(attached: Attached) -> int:
-    """Which of its role a link is."""
-    if isinstance(attached, HostLink):
-        return attached.number
-    return attached.vp if isinstance(attached, Worker) else 0

@@ -3,77 +3,34 @@
 Rules, from docs/signal-protocol.md section 5: a worker is dead when its process is known to be gone, never
 because its link closed or it is silent. Recovery (claims, then taken bits, then the journal) is complete
 before anybody else is admitted. The owner words are written before a worker is told that it is admitted.
-A VP that lacks a worker for a while, when another VP has one, goes offline: its channels are retargeted and
-its bits are handed over. Every hand-over sets at the new place before it clears at the old. A change of a
-seat is kept before it is shown, and what a death asks for is done before it is kept: whoever goes on for a
-daemon that died in the middle finds the seat as it was, and every step may be done twice.
+A VP that lacks a worker for a while, when another VP has one, is retired: its channels are retargeted and
+its bits are handed over. A VP that is unplugged by order is retired at once: first its channels are moved,
+then its worker is asked to leave, then, when it has left or is dead, the bits move. Every hand-over sets at
+the new place before it clears at the old. A change of a seat is kept before it is shown, and what a death
+asks for is done before it is kept: whoever goes on for a daemon that died in the middle finds the seat as it
+was, and every step may be done twice.
+
+An order holds until the opposite one, or until a new guest attaches, which begins with all its VPs.
 """
 
 import asyncio
-import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from vmbusd.abi import link
 from vmbusd.server import limits
-from vmbusd.server.inputs import SeatSet
+from vmbusd.server.heartbeats import Heartbeats
+from vmbusd.server.inputs import SeatSet, VpOrdered
 from vmbusd.server.memory import Memory
-from vmbusd.server.peer import Peer
-
-
-class VpState(enum.IntEnum):
-    """State of a VP, as the owner words of the table show it (enum vmb_vp_state)."""
-
-    VACANT = 0
-    """No worker; bits wait for one."""
-    ONLINE = 1
-    OFFLINE = 2
-    """Retired: no channel targets it, its bits were handed over."""
-    LEAVING = 3
-    """Its worker was asked to leave, or lost its link, and its process still lives."""
-
-
-class Occupant(Protocol):
-    """The worker link of a VP."""
-
-    peer: Peer
-
-    def catch_up(self) -> None:
-        """Take in what has happened to the link already and nobody has looked at yet."""
-
-    def ask_to_detach(self) -> None:
-        """Send Detach."""
-
-
-@dataclass(slots=True)
-class Seat:
-    """One VP. `asked`: its worker was asked to leave; `told_offline`: the bus was told that it has none."""
-
-    vp: int
-    state: VpState = VpState.VACANT
-    worker: Occupant | None = None
-    incarnation: int = 0
-    grace: asyncio.TimerHandle | None = None
-    overdue: bool = False
-    recoveries: int = 0
-    redelivered: int = 0
-    asked: bool = False
-    told_offline: bool = False
-
-    def record(self) -> SeatSet:
-        """What of it must survive the daemon."""
-        occupied = self.worker is not None
-        return SeatSet(
-            self.vp, self.state, self.incarnation, occupied, self.asked, self.recoveries, self.redelivered
-        )
+from vmbusd.server.seats import Occupant, Seat, VpState, changed_by, has_gone_offline
+from vmbusd.server.steps import Step, Steps
 
 
 class Vps:
     """The VPs of one partition.
 
-    Attributes: `seats`, one per VP.
+    Attributes: `seats`, one per VP; `heartbeats`, which worker is stuck.
     """
 
     def __init__(
@@ -84,10 +41,13 @@ class Vps:
         *,
         offline: Callable[[int, int], None],
         online: Callable[[int], None],
-        keep: Callable[[SeatSet], object],
+        keep: Callable[[SeatSet | VpOrdered], object],
+        tell: Callable[[link.VpChanged], None],
+        steps: Steps | None = None,
     ) -> None:
         """`offline(vp, live)` must store the new targets before it returns; `online(vp)` lifts that; `keep`
-        puts a change into the journal."""
+        puts a change into the journal; `tell` sends to the guest, if there is one; `steps`: where a fault may
+        end us."""
         self.seats = [Seat(vp) for vp in range(memory.vps)]
         self._loop = loop
         self._memory = memory
@@ -95,13 +55,14 @@ class Vps:
         self._offline = offline
         self._online = online
         self._keep = keep
+        self._tell = tell
+        self.heartbeats = Heartbeats(memory, log)
+        self._steps = steps or Steps()
 
     def live(self, besides: int = -1) -> int | None:
-        """A VP that has a worker, other than `besides`."""
-        for seat in self.seats:
-            if seat.state is VpState.ONLINE and seat.vp != besides:
-                return seat.vp
-        return None
+        """A VP that has a worker, other than `besides`; if there is one, a VP whose worker is not stuck."""
+        found = [seat.vp for seat in self.seats if seat.state is VpState.ONLINE and seat.vp != besides]
+        return next((vp for vp in found if not self.heartbeats.is_stuck(vp)), found[0] if found else None)
 
     def settled(self, vp: int) -> Seat:
         """The seat of a VP, after anything that has happened to its worker already was taken in."""
@@ -128,7 +89,7 @@ class Vps:
         self._tell_online(seat)
         for other in self.seats:
             if other.state is VpState.OFFLINE:
-                self._memory.sweep(other.vp, vp)
+                self._sweep(other.vp, vp)
             elif other.state is VpState.VACANT and other.overdue:
                 self._retire(other, vp)
         return seat.incarnation
@@ -139,7 +100,7 @@ class Vps:
         self._vacate(seat)
         live = self.live(vp)
         if live is not None:
-            self._memory.sweep(vp, live)
+            self._sweep(vp, live)
 
     def unlinked(self, vp: int) -> None:
         """The worker's link is gone while its process lives: it may still be inside a callback."""
@@ -148,7 +109,9 @@ class Vps:
     def dead(self, vp: int) -> None:
         """The worker's process is known to be gone."""
         seat = self.seats[vp]
+        self._steps.reach(Step.DEATH_SEEN)
         freed, redelivered = self._memory.recover(vp)
+        self._steps.reach(Step.RECOVERED)
         seat.recoveries += 1
         seat.redelivered += redelivered
         self._vacate(seat)
@@ -159,33 +122,94 @@ class Vps:
         """A new guest begins with every VP waiting for its worker."""
         for seat in self.seats:
             self._end_grace(seat)
+            seat.unplugged = False
             if seat.state is VpState.OFFLINE:
                 self._set_state(seat, VpState.VACANT)
-                self._tell_online(seat)
+            self._tell_online(seat)
 
     def guest_gone(self) -> None:
         """Ask every worker of the guest to leave."""
         for seat in self.seats:
             self._end_grace(seat)
-            if seat.worker is not None and not seat.asked:
-                seat.asked = True
-                self._set_state(seat, VpState.LEAVING)
-                seat.worker.ask_to_detach()
-                self._memory.doorbells[seat.vp].ring()
+            self._ask_to_leave(seat)
 
     def sweep_and_ring(self) -> None:
         """A host died: a bit it left on an offline page, or a ring it still owed, must not be lost."""
         live = self.live()
         for seat in self.seats:
             if seat.state is VpState.OFFLINE and live is not None:
-                self._memory.sweep(seat.vp, live)
+                self._sweep(seat.vp, live)
         for doorbell in self._memory.doorbells:
             doorbell.ring()
+
+    # -- orders --------------------------------------------------------------------------------------------
+
+    def objection(self, vp: int) -> str:
+        """Why there is no such VP; empty if there is."""
+        return "" if 0 <= vp < len(self.seats) else f"VP {vp}: the partition has {len(self.seats)}"
+
+    def objection_to_unplug(self, vp: int) -> str:
+        """Why a VP cannot be taken offline; empty if it can."""
+        if text := self.objection(vp):
+            return text
+        for other in range(len(self.seats)):
+            self.settled(other)
+        seat = self.seats[vp]
+        if seat.unplugged or self.live(vp) is not None:
+            return ""
+        if seat.state is VpState.ONLINE:
+            return f"VP {vp} is the last that has a worker"
+        return f"no VP besides {vp} has a worker"
+
+    def unplug(self, vp: int, sequence: int = 0) -> None:
+        """Take a VP offline, to which there is no objection: its state says when that is done."""
+        seat = self.seats[vp]
+        self._ordered(VpOrdered(vp, False, sequence, ""))
+        seat.unplugged = True
+        self._log.info("VP ordered offline", vp=vp)
+        self._leave(seat)
+
+    def plug(self, vp: int, sequence: int = 0) -> None:
+        """Let a VP have a worker again; it is online once the guest has brought one."""
+        self._ordered(VpOrdered(vp, True, sequence, ""))
+        self.seats[vp].unplugged = False
+        self._log.info("VP ordered online", vp=vp)
+
+    def ordered_by_guest(self, vp: int, *, online: bool, sequence: int) -> None:
+        """The guest's own order, in packet `sequence`: carried out, or refused by an answer."""
+        refused = self.objection(vp) if online else self.objection_to_unplug(vp)
+        if refused:
+            self._ordered(VpOrdered(vp, online, sequence, refused))
+        else:
+            (self.plug if online else self.unplug)(vp, sequence)
+
+    def _ordered(self, order: VpOrdered) -> None:
+        self._keep(order)
+        state = VpState.VACANT if self.objection(order.vp) else self.seats[order.vp].state
+        self._tell(changed_by(order, state))
+
+    def _leave(self, seat: Seat) -> None:
+        """The next step of taking an unplugged VP offline. May be done twice."""
+        live = self.live(seat.vp)
+        if seat.worker is not None:
+            if live is not None and not seat.told_offline:
+                seat.told_offline = True
+                self._offline(seat.vp, live)
+            self._ask_to_leave(seat)
+        elif live is None:
+            # Nobody could take its bits: they wait for the next worker of any VP.
+            seat.overdue = True
+        elif seat.state is not VpState.OFFLINE:
+            self._retire(seat, live)
 
     # -- a daemon starts again -----------------------------------------------------------------------------
 
     def restore(
-        self, kept: Sequence[SeatSet], offline: Collection[int], workers: Mapping[int, Occupant]
+        self,
+        kept: Sequence[SeatSet],
+        offline: Collection[int],
+        unplugged: Collection[int],
+        workers: Mapping[int, Occupant],
     ) -> None:
         """Take the seats as a daemon before us kept them; nothing is shown or told before `go_on`."""
         for seat, was in zip(self.seats, kept, strict=True):
@@ -193,14 +217,16 @@ class Vps:
             seat.recoveries, seat.redelivered = was.recoveries, was.redelivered
             seat.worker = workers.get(seat.vp)
             seat.told_offline = seat.vp in offline
+            seat.unplugged = seat.vp in unplugged
 
     def go_on(self) -> None:
         """Finish what that daemon may have left half done, and start the clocks. May be done twice."""
         for seat in self.seats:
             self._show(seat)
-            if seat.state is VpState.VACANT and seat.incarnation:
+            if seat.state is VpState.VACANT and seat.incarnation and not seat.unplugged:
                 self._begin_grace(seat)
-            if seat.state is not VpState.OFFLINE:
+            # A worker that was asked to leave goes, also when its VP is to come back.
+            if seat.state in (VpState.VACANT, VpState.ONLINE) and not seat.unplugged:
                 self._tell_online(seat)
         live = self.live()
         for seat in self.seats:
@@ -210,6 +236,8 @@ class Vps:
                 elif not seat.told_offline:
                     self._set_state(seat, VpState.VACANT)
                     seat.overdue = True
+            elif seat.unplugged:
+                self._leave(seat)
 
     def stop(self) -> None:
         """No more timers."""
@@ -219,9 +247,11 @@ class Vps:
     # -- steps ---------------------------------------------------------------------------------------------
 
     def _set_state(self, seat: Seat, state: VpState) -> None:
-        seat.state = state
+        before, seat.state = seat.state, state
         self._keep(seat.record())
         self._show(seat)
+        if seat.unplugged and has_gone_offline(before, state):
+            self._tell(link.VpChanged(seat.vp, state, b""))
 
     def _show(self, seat: Seat) -> None:
         peer = seat.worker.peer if seat.worker else None
@@ -230,16 +260,33 @@ class Vps:
             pid, state, start_time, incarnation = owner
             self._memory.table.set_owner(seat.vp, pid, state, start_time, incarnation)
 
+    def _sweep(self, vp: int, live: int) -> int:
+        if Step.SWEPT in self._steps.armed:
+            # What a sweep has done before it clears: if nothing ends us here, it is done once more.
+            self._memory.copy_bits(vp, live)
+            self._steps.reach(Step.SWEPT)
+        return self._memory.sweep(vp, live)
+
     def _tell_online(self, seat: Seat) -> None:
         if seat.told_offline:
             seat.told_offline = False
             self._online(seat.vp)
 
+    def _ask_to_leave(self, seat: Seat) -> None:
+        if seat.worker is not None and not seat.asked:
+            seat.asked = True
+            self._set_state(seat, VpState.LEAVING)
+            seat.worker.ask_to_detach()
+            self._memory.doorbells[seat.vp].ring()
+
     def _vacate(self, seat: Seat) -> None:
         seat.worker = None
         seat.asked = False
         self._set_state(seat, VpState.VACANT)
-        self._begin_grace(seat)
+        if seat.unplugged:
+            self._leave(seat)
+        else:
+            self._begin_grace(seat)
 
     def _begin_grace(self, seat: Seat) -> None:
         self._end_grace(seat)
@@ -265,6 +312,9 @@ class Vps:
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
+        self._steps.reach(Step.RETIRE_WORD)
         self._offline(seat.vp, live)
-        moved = self._memory.sweep(seat.vp, live)
-        self._log.warning("VP retired", vp=seat.vp, live=live, bits_moved=moved)
+        self._steps.reach(Step.RETIRE_TARGETS)
+        moved = self._sweep(seat.vp, live)
+        say = self._log.info if seat.unplugged else self._log.warning
+        say("VP retired", vp=seat.vp, live=live, bits_moved=moved)

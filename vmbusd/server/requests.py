@@ -11,6 +11,7 @@ import msgspec
 
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ProtocolError
+from vmbusd.server.fault_requests import FaultRequest
 
 Kind = Literal["bad-request", "unknown-partition", "refused", "resource", "internal"]
 
@@ -81,7 +82,36 @@ class Reset(msgspec.Struct, frozen=True, tag="reset", tag_field="command", forbi
     partition: str
 
 
-Request = Status | Channels | Table | PartitionAdd | PartitionRemove | Reexec | Retarget | Rescind | Reset
+class VpOffline(
+    msgspec.Struct, frozen=True, tag="vp-offline", tag_field="command", forbid_unknown_fields=True
+):
+    """Take a VP from the guest; answered when its worker has left and others have its channels and bits."""
+
+    partition: str
+    vp: int
+
+
+class VpOnline(msgspec.Struct, frozen=True, tag="vp-online", tag_field="command", forbid_unknown_fields=True):
+    """Give a VP back to the guest; answered when it has a worker again."""
+
+    partition: str
+    vp: int
+
+
+Request = (
+    Status
+    | Channels
+    | Table
+    | PartitionAdd
+    | PartitionRemove
+    | Reexec
+    | Retarget
+    | Rescind
+    | Reset
+    | VpOffline
+    | VpOnline
+    | FaultRequest
+)
 
 
 class Error(msgspec.Struct, frozen=True):

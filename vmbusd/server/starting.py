@@ -33,6 +33,7 @@ from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.reconcile import reconcile
 from vmbusd.server.replay import KnownLink, Replay
+from vmbusd.server.steps import Step
 from vmbusd.server.tokens import NO_TOKEN
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -168,6 +169,7 @@ def _resume(
         journal=Journal(directory, it),
         log=log,
     )
+    made.faults.restore(replay.next_fault, replay.faults.values())
     try:
         links = _links(made, replay)
         made.keeper.resume(saved.number + len(saved.bodies))
@@ -205,7 +207,7 @@ def _links(made: Partition, replay: Replay) -> list[Attached]:
             made.tokens.give(attached, token, before)
             before = token
         links.append(attached)
-    made.vps.restore(replay.seats, replay.offline, workers)
+    made.vps.restore(replay.seats, replay.offline, replay.unplugged, workers)
     return links
 
 
@@ -223,11 +225,14 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
     """Finish what may be half done; each step may be done again by the next daemon, should we die in it."""
     picture = made.bus.picture()
     # Before any target is written: through a page or not is decided by what is in use.
+    made.faults.go_on()
+    made.steps.reach(Step.RESUMED)
     made.pages.take_over(picture.pages)
     written = reconcile(made.memory, picture)
     strays = made.objects.remove_strays()
     if written or strays:
         made.log.info("half done by the daemon before", words=written, objects=strays)
+    made.steps.reach(Step.RECONCILED)
     for attached in links:
         attached.expect(loop, door.link_closed, door.grace)
     for shown in picture.slots.values():

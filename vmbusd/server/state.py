@@ -13,6 +13,7 @@ from vmbusd.abi.errors import ProtocolError
 from vmbusd.abi.link import Role
 from vmbusd.abi.session import SessionState
 from vmbusd.bus import saved
+from vmbusd.server.armed import FaultState
 from vmbusd.server.attached import Attached
 from vmbusd.server.inputs import SeatSet
 
@@ -36,12 +37,16 @@ class LinkState(msgspec.Struct, frozen=True, array_like=True):
 
 class PartitionState(msgspec.Struct, frozen=True, array_like=True):
     """Everything: `bus`, the bytes of `bus.saved`; `seats`, one per VP; `offline`, VPs that the bus was told
-    to be without worker; `links`."""
+    to be without worker; `links`; `unplugged`, VPs that are offline by order; `faults`, and the id that the
+    next one gets."""
 
     bus: bytes
     seats: tuple[SeatSet, ...]
     offline: tuple[int, ...]
     links: tuple[LinkState, ...]
+    unplugged: tuple[int, ...] = ()
+    next_fault: int = 1
+    faults: tuple[FaultState, ...] = ()
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -70,11 +75,15 @@ def of(partition: "Partition") -> PartitionState:
     if partition.control is not None:
         links.append((Role.GUEST_CONTROL, 0, partition.control))
     seats = partition.vps.seats
+    next_fault, faults = partition.faults.save()
     return PartitionState(
         bus=saved.encode(partition.bus.save()),
         seats=tuple(seat.record() for seat in seats),
         offline=tuple(seat.vp for seat in seats if seat.told_offline),
         links=tuple(_of_link(role, number, attached) for role, number, attached in links),
+        unplugged=tuple(seat.vp for seat in seats if seat.unplugged),
+        next_fault=next_fault,
+        faults=faults,
     )
 
 

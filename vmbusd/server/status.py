@@ -1,5 +1,6 @@
 """What an administrator is shown of a partition, as plain dictionaries for JSON; reads, never changes."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,7 @@ def partition_view(partition: Partition) -> dict[str, Any]:
         "closing": len(partition.closing),
         "guest_pages": partition.pages.statistics(),
         "warnings": [*partition.warnings, *([partition.keeper.trouble] if partition.keeper.trouble else [])],
+        "faults": partition.faults.view(),
         "limits": _limits_view(partition),
         "counters": {name: count for name, count in partition.counters.items() if count},
     }
@@ -91,9 +93,13 @@ def _link_view(attached: Attached) -> dict[str, Any]:
 
 def _vp_view(partition: Partition, vp: int) -> dict[str, Any]:
     seat = partition.vps.seats[vp]
+    stuck_since = partition.vps.heartbeats.stuck_since(vp) if seat.worker is not None else None
     return {
         "vp": vp,
         "state": seat.state.name.lower(),
+        "by_order": seat.unplugged,
+        "stuck": stuck_since is not None,
+        "stuck_seconds": round(time.monotonic() - stuck_since, 1) if stuck_since is not None else 0.0,
         "pid": seat.worker.peer.pid if seat.worker else None,
         "incarnation": seat.incarnation,
         "recoveries": seat.recoveries,

@@ -106,10 +106,16 @@ def test_python_has_the_numbers_of_the_header(compiled: dict[str, Place]) -> Non
         "TABLE_SIZE": size["vmb_table"],
         "TABLE_OWNERS_OFFSET": value["vmb_table_header.owner"],
         "OWNER_SIZE": size["vmb_owner"],
+        "TABLE_FAULTS_OFFSET": value["vmb_table_header.fault"],
+        "FAULT_RULES": value["VMB_FAULT_RULES"],
+        "FAULT_RULE_SIZE": size["vmb_fault_rule"],
+        "FAULT_ALWAYS": value["VMB_FAULT_ALWAYS"],
+        "FAULT_ANY": value["VMB_FAULT_ANY"],
         "SLOT_OPEN": value["VMB_SLOT_OPEN"],
         "GENERATION_MAX": value["VMB_GENERATION_MAX"],
         "VPWORK_SIZE": size["vmb_vpwork"],
         "VPWORK_TAKEN_OFFSET": value["vmb_vpwork.taken"],
+        "VPWORK_FIRED_OFFSET": value["vmb_vpwork.fired"],
         "BLOCK_SIZE": size["vmb_block"],
         "BLOCK_RING_OFFSET": value["vmb_block.ring_pfn"],
         "BLOCK_CLEARED_FROM": value["VMB_BLOCK_CLEARED_FROM"],
@@ -122,6 +128,8 @@ def test_python_has_the_numbers_of_the_header(compiled: dict[str, Place]) -> Non
         "CLAIM_AGAIN": value["VMB_CLAIM_AGAIN"],
         "HOST_PAGE_SIZE": size["vmb_host_page"],
         "HOST_IDLE_OFFSET": value["vmb_host_page.idle"],
+        "HOST_FIRED_OFFSET": value["vmb_host_page.fired"],
+        "HOST_FIRED_IN_GUEST_OFFSET": value["vmb_host_page.fired_in_guest"],
     }
 
     assert {name: getattr(layout, name) for name in same} == same

@@ -12,11 +12,12 @@ from vmbusd.abi import layout
 from vmbusd.abi.link import Object
 from vmbusd.abi.native import EventFlags, Words
 from vmbusd.server import limits, log
-from vmbusd.server.inputs import SeatSet
+from vmbusd.server.inputs import SeatSet, VpOrdered
 from vmbusd.server.memory import Memory
 from vmbusd.server.objects import ObjectSet
 from vmbusd.server.peer import Peer
-from vmbusd.server.recovery import Vps, VpState
+from vmbusd.server.recovery import Vps
+from vmbusd.server.seats import VpState
 
 VPS = 3
 
@@ -43,7 +44,8 @@ class Scene:
         self.objects = ObjectSet(secrets.token_hex(6), "a", vps=VPS, ram_size=4096, eventfd=False)
         self.memory = Memory(self.objects, partition="a", vps=VPS, ram_size=4096)
         self.told: list[tuple[int, ...]] = []
-        self.kept: list[SeatSet] = []
+        self.kept: list[SeatSet | VpOrdered] = []
+        self.changed: list[tuple[int, int, bytes]] = []
         self.vps = Vps(
             self.loop,
             self.memory,
@@ -51,6 +53,7 @@ class Scene:
             offline=lambda vp, live: self.told.append((vp, live)),
             online=lambda vp: self.told.append((vp,)),
             keep=lambda seat: self.kept.append(seat),
+            tell=lambda what: self.changed.append((what.vp, what.state, what.text)),
         )
         ours, theirs = socket.socketpair()
         self.peer = Peer(ours)

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What keeps the searches small: states that stand for others, steps that need no company.
+ *
+ * Each reduction keeps every broken rule, every rest and every cycle:
+ *  - Sleep numbers are compared for being equal only, so what counts is whether one is the VP's present number.
+ *  - A step alone: a step on words that no other process can touch again, or a store into the own buffer,
+ *    commutes with everything that others may do before it, and nothing can prevent it. So any schedule can be
+ *    reordered, or completed, such that it comes first. No process makes endlessly many such steps in a row:
+ *    each loop of a machine leads through a step that is none. It is enough to try that step and no other.
+ *  - A store that waits in a buffer is in memory as well when nobody else can touch its word again.
+ * Who may still be stopped or killed makes none that does more than look: the end comes to the same after it.
+ */
+#include "machine.h"
+
+static bool may_end(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const struct role *role = &model->role[i];
+    bool over = state->process[i].pc == FINISHED && role->kind != DAEMON;
+    return (role->stoppable && !over) || (role->mortal && !(state->died >> i & 1) && !over);
+}
+
+/* Words that a process may still read; those that it may still change stand in `changes`. */
+struct reach {
+    uint32_t reads, changes;
+};
+
+static void of_item(const struct item *item, struct reach *reach)
+{
+    const unsigned r = item->channel;
+    const uint32_t pages = BOTH(PENDING) | BOTH(SEMAPHORE);
+    switch ((enum operation)item->operation) {
+    case SIGNAL:
+        reach->reads |= BIT_OF(TARGET + r) | BOTH(IDLE);
+        reach->changes |= pages | BOTH(MARK);
+        break;
+    case AWAIT_REOPEN: reach->reads |= BIT_OF(SLOT + r); break;
+    case POST_MODIFY: reach->changes |= BIT_OF(MODIFY); break;
+    case AWAIT_MODIFIED: reach->reads |= BIT_OF(MODIFY + 1); break;
+    case MOVE_IN_LISTS: reach->changes |= BOTH(LIST); break;
+    case RETARGET: reach->changes |= BIT_OF(TARGET + r); break;
+    case MODIFY_TARGET: reach->changes |= BIT_OF(TARGET + r) | BOTH(MODIFY); break;
+    case CLOSE: case REOPEN: case REUSE:
+        reach->changes |= BIT_OF(SLOT + r) | BIT_OF(TARGET + r);
+        reach->reads |= BIT_OF(CLAIM + r);
+        break;
+    case OFFLINE: case ONLINE: reach->changes |= BOTH(TARGET) | BOTH(ASKED) | pages; break;
+    case RECOVER: reach->changes |= BOTH(CLAIM) | BOTH(TAKEN) | pages; break;
+    case END: break;
+    }
+}
+
+static bool somebody_may_die(const struct model *model, const struct model_state *state)
+{
+    for (unsigned i = 0; i < PROCESSES; i++)
+        if (model->role[i].mortal && may_end(model, state, i))
+            return true;
+    return state->dead;
+}
+
+static struct reach reach_of(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const struct role *role = &model->role[i];
+    const struct process_state *at = &state->process[i];
+    const unsigned v = role->vp;
+    struct reach reach = {0, 0};
+    for (unsigned k = 0; k < at->buffered; k++)
+        reach.changes |= BIT_OF(at->word[k]);
+    if (role->kind == NOBODY || (state->stopped >> i & 1))
+        return reach;
+    if (role->kind == WORKER) { /* also one that is yet to be admitted */
+        reach.changes |= BIT_OF(PENDING + v) | BIT_OF(IDLE + v) | BIT_OF(MARK + v) | BIT_OF(TAKEN + v)
+                         | BIT_OF(SEMAPHORE + v) | BOTH(CLAIM);
+        reach.reads |= BOTH(SLOT) | BIT_OF(ASKED + v) | BIT_OF(LIST + v);
+        return reach;
+    }
+    if (role->kind == SCRIPTED && at->pc == FINISHED)
+        return reach;
+    for (const struct item *item = &role->script[at->item]; item->operation != END; item++)
+        of_item(item, &reach);
+    if (role->kind == DAEMON && (state->todo || somebody_may_die(model, state)))
+        reach.changes |= ~(BOTH(LIST) | BOTH(MODIFY));
+    return reach;
+}
+
+static struct reach others_reach(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const bool admits = model->role[i].kind == DAEMON; /* nobody begins to play a VP before that */
+    struct reach all = {0, 0};
+    for (unsigned k = 0; k < PROCESSES; k++) {
+        if (k == i || (admits && model->role[k].kind == WORKER && state->process[k].pc == FINISHED))
+            continue;
+        struct reach one = reach_of(model, state, k);
+        all.reads |= one.reads;
+        all.changes |= one.changes;
+    }
+    return all;
+}
+
+/* ---- equal states --------------------------------------------------------------------------------------- */
+
+static void renumber_sleeps(const struct model *model, struct model_state *state, unsigned vp)
+{
+    const uint8_t base = (state->word[IDLE + vp] & (uint8_t)~1u) - 2u; /* 0 is no number that is compared */
+    const uint8_t now = state->word[IDLE + vp] -= base;
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        struct process_state *at = &state->process[i];
+        const struct role *role = &model->role[i];
+        for (unsigned k = 0; k < at->buffered; k++)
+            if (at->word[k] == IDLE + vp)
+                at->value[k] -= base;
+        if (role->kind == WORKER && role->vp == vp && at->pc == AWAKE)
+            at->b -= base;
+        if (role->kind != SCRIPTED)
+            continue;
+        at->rung[vp] = (uint8_t)(at->rung[vp] - base) == now ? now : 0;
+        if (at->pc < MARK_LOAD || at->pc > POST)
+            at->b = 0;
+        else if (at->a == vp)
+            at->b = (uint8_t)(at->b - base) == now ? now : 0;
+    }
+}
+
+void model_normalise(const struct model *model, struct model_state *state)
+{
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        struct process_state *at = &state->process[i];
+        if (!at->buffered)
+            continue;
+        struct reach others = others_reach(model, state, i);
+        while (at->buffered && !((others.reads | others.changes) >> at->word[0] & 1)) {
+            s = state;
+            flush_one(at);
+        }
+    }
+    renumber_sleeps(model, state, 0);
+    renumber_sleeps(model, state, 1);
+}
+
+/* ---- steps alone ---------------------------------------------------------------------------------------- */
+
+static bool is_alone(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const struct process_state *at = &state->process[i];
+    const struct role *role = &model->role[i];
+    const unsigned v = role->vp;
+    const struct reach others = others_reach(model, state, i);
+    const bool ends = may_end(model, state, i);
+#define UNCHANGED(word) (!(others.changes >> (word) & 1))
+#define OWN(word) (!at->buffered && !((others.changes | others.reads) >> (word) & 1))
+    switch ((enum pc)at->pc) {
+    case TARGET_LOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
+    case IDLE_LOAD: return UNCHANGED(IDLE + at->a);
+    case BEGIN: return UNCHANGED(IDLE + v);
+    case LOOK: case LOOK_AGAIN: return UNCHANGED(PENDING + v);
+    case DETACH: return UNCHANGED(ASKED + v) && !state->word[ASKED + v];
+    case PEEK: return UNCHANGED(SLOT + at->r);
+    default: break;
+    }
+    if (ends)
+        return false;
+    switch ((enum pc)at->pc) {
+    case RELOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
+    case AWAKE: case JOURNAL: case JOURNAL_DONE: case OVER: return true;
+    case TAKE: return OWN(PENDING + v);
+    case ANNOUNCE: return OWN(IDLE + v);
+    case GRAB: case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
+    case CALL: case RETURN: /* also the notes of the rules: no host sets a bit, nobody else calls or closes */
+        return OWN(CLAIM + at->r) && UNCHANGED(SLOT + at->r) && UNCHANGED(PENDING + v);
+    case FREE_0: case FREE_1: return OWN(CLAIM + at->pc - FREE_0);
+    case CLEAR_TAKEN: return OWN(TAKEN + at->a);
+    default: return false;
+    }
+#undef UNCHANGED
+#undef OWN
+}
+
+unsigned model_alone(const struct model *model, const struct model_state *state)
+{
+    unsigned i = 0;
+    while (i < PROCESSES
+           && (model->role[i].kind == NOBODY || ((state->dead | state->stopped) >> i & 1) || may_end(model, state, i)
+               || !is_alone(model, state, i)))
+        i++;
+    return i;
+}

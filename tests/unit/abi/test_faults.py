@@ -1,0 +1,159 @@
+"""Fault rules: what is accepted, what it looks like in the table, and what a reader of the table sees."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.abi.world import World
+from vmbusd.abi import faults, layout, native
+from vmbusd.abi.errors import UsageError
+from vmbusd.abi.faults import Kind, Rule, Step, Who
+
+HEADER = Path(__file__).resolve().parents[3] / "vmbusd/abi/vmbus_abi.h"
+DELAYED = {Kind.DELAY_DOORBELL, Kind.REORDER_DOORBELL, Kind.DELAY_DISPATCH, Kind.DELAY_READ, Kind.STUCK_VP}
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    """Rules that are accepted."""
+    kind = draw(st.sampled_from(Kind))
+    step = draw(st.sampled_from(Step)) if kind is Kind.KILL else None
+    place = faults._KINDS[kind] if step is None else faults._STEPS[step]
+    relid = draw(st.none() | st.integers(1, layout.MAX_RELID)) if place.channel else None
+    return Rule(
+        kind=kind,
+        step=step,
+        relid=relid,
+        device=relid is not None and draw(st.booleans()),
+        vp=draw(st.none() | st.integers(0, layout.MAX_VPS - 1)) if place.vp else None,
+        host=draw(st.none() | st.integers(0, 1 << 20)) if place.channel else None,
+        who=place.who,
+        probability=draw(st.integers(1, layout.FAULT_ALWAYS)) / layout.FAULT_ALWAYS,
+        every=draw(st.integers(1, faults.MAX_COUNT)),
+        after=draw(st.integers(0, faults.MAX_COUNT)),
+        times=draw(st.integers(0, faults.MAX_COUNT)),
+        delay=draw(st.integers(1, faults.MAX_DELAY)) if kind in DELAYED else 0,
+        seed=draw(st.integers(0, faults.MAX_SEED)),
+    )
+
+
+@given(rules())
+def test_a_rule_comes_back_from_its_bytes_and_from_its_names(rule: Rule) -> None:
+    """encode and decode, describe and parse: each undoes the other."""
+    assert faults.decode(faults.encode(rule)) == rule
+    assert faults.parse(faults.describe(rule)) == rule
+
+
+@given(st.binary(min_size=64, max_size=64))
+def test_other_bytes_are_a_rule_nothing_or_an_error(data: bytes) -> None:
+    """Whatever stands in a table, decoding it gives a checked rule, None, or a UsageError."""
+    try:
+        rule = faults.decode(data)
+    except UsageError:
+        return
+    if rule is not None:
+        faults.check(rule)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "no kind"),
+        ({"kind": "explode"}, "'explode'; one of drop-doorbell"),
+        ({"kind": "kill"}, "a kill needs a step: signal.between-bit-and-post"),
+        ({"kind": "kill", "step": "nowhere"}, "step 'nowhere'"),
+        ({"kind": "drop-doorbell", "step": "drain.before-done"}, "drop-doorbell has no step"),
+        ({"kind": "drop-doorbell", "rate": 3}, "unknown field 'rate'"),
+        ({"kind": "drop-doorbell", "delay": 3}, "delay 3: drop-doorbell has none"),
+        ({"kind": "drop-doorbell", "relid": 0}, "relid 0 is not in 1..2047"),
+        ({"kind": "drop-doorbell", "relid": 2048}, "relid 2048"),
+        ({"kind": "drop-doorbell", "relid": "3"}, "relid"),
+        ({"kind": "drop-doorbell", "vp": 64}, "vp 64 is not in 0..63"),
+        ({"kind": "drop-doorbell", "host": -1}, "host -1"),
+        ({"kind": "drop-doorbell", "device": True}, "without a relid"),
+        ({"kind": "drop-doorbell", "who": "nobody"}, "who 'nobody'"),
+        ({"kind": "drop-doorbell", "probability": 0}, "probability 0"),
+        ({"kind": "drop-doorbell", "probability": 1.5}, "probability 1.5"),
+        ({"kind": "drop-doorbell", "probability": float("nan")}, "probability nan"),
+        ({"kind": "drop-doorbell", "every": 0}, "every 0"),
+        ({"kind": "drop-doorbell", "times": 1 << 32}, "times 4294967296"),
+        ({"kind": "drop-doorbell", "seed": -1}, "seed -1"),
+        ({"kind": "delay-read", "delay": 9, "vp": 1}, "delay-read knows no VP"),
+        ({"kind": "stuck-vp", "delay": 9, "relid": 1}, "stuck-vp knows no channel"),
+        ({"kind": "stuck-vp", "delay": 9, "who": "hosts"}, "stuck-vp happens in guests"),
+        ({"kind": "stuck-vp", "delay": 60_000_001}, "delay 60000001 us is not in 1..60000000"),
+    ],
+)
+def test_a_bad_rule_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    """Each bad field is named with its value."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        faults.parse(fields)
+
+
+@pytest.mark.parametrize("kind", ["delay-doorbell", "delay-dispatch", "delay-read", "reorder-doorbell"])
+def test_a_delay_lies_between_1_and_1000_microseconds(kind: str) -> None:
+    """Above 1000 us a delay is refused, and so is none (case 295)."""
+    for delay in (1, 1000):
+        assert faults.parse({"kind": kind, "delay": delay}).delay == delay
+    for delay in (0, 1001, -1):
+        with pytest.raises(UsageError, match=f"delay {delay} us is not in 1..1000"):
+            faults.parse({"kind": kind, "delay": delay})
+
+
+def test_the_header_and_python_number_kinds_and_steps_alike() -> None:
+    """Each enumerator of the header is a member here, and the other way round."""
+    text = HEADER.read_text()
+    numbers = {name: int(value) for name, value in re.findall(r"(VMB_(?:FAULT|STEP)_\w+) = (\d+)", text)}
+    expected = {"VMB_FAULT_NONE": 0, "VMB_FAULT_HOSTS": 1, "VMB_FAULT_GUESTS": 2}
+    expected |= {f"VMB_FAULT_{kind.name}": kind.value for kind in Kind}
+    expected |= {f"VMB_STEP_{step.name}": step.value for step in Step}
+    assert numbers == expected
+    assert set(faults.STEPS.values()) == set(Step)
+    assert set(faults._KINDS) == set(Kind) - {Kind.KILL}
+    assert set(faults._STEPS) == set(Step)
+    assert Who.BOTH == Who.HOSTS | Who.GUESTS
+
+
+def test_a_rule_is_written_and_switched_off(world: World) -> None:
+    """What the daemon writes stands in the table with an even sequence; None leaves no rule."""
+    rule = Rule(kind=Kind.DROP_DOORBELL, relid=3, seed=7)
+    world.writer.set_fault(5, faults.encode(rule))
+    world.writer.set_fault(6, faults.encode(Rule(kind=Kind.DUPLICATE_DOORBELL)))
+    assert faults.decode(world.writer.fault(5)) == rule
+    assert world.writer.fault(5)[:4] == (2).to_bytes(4, "little")
+
+    world.writer.set_fault(5, None)
+    assert faults.decode(world.writer.fault(5)) is None
+    assert world.writer.fault(5)[:4] == (4).to_bytes(4, "little")
+    assert faults.decode(world.writer.fault(6)) is not None
+    for index, data in ((16, None), (-1, None), (0, b"x"), (0, "rule")):
+        with pytest.raises(UsageError, match="fault rule"):
+            world.writer.set_fault(index, data)  # type: ignore[arg-type]
+
+
+def test_counts_are_read_and_cleared(world: World) -> None:
+    """The daemon reads sixteen counts of a VP and can begin one of them again."""
+    offset = layout.VPWORK_SIZE + layout.VPWORK_FIRED_OFFSET
+    native.Words(world.vpwork, offset, 8).store(1, 5 | 9 << 32)
+    counts = native.FaultCounts(world.vpwork, offset, writable=True)
+    assert counts.fired() == [0, 0, 5, 9, *[0] * 12]
+    assert counts.clear(3) == 9
+    assert counts.fired() == [0, 0, 5, 0, *[0] * 12]
+    with pytest.raises(UsageError, match="made to be read"):
+        native.FaultCounts(world.vpwork, offset).clear(2)
+
+
+def test_the_decision_is_a_hash_of_seed_rule_channel_and_occasion() -> None:
+    """Four numbers in, 31 bits out: the same for ever, spread evenly, different in each of the four."""
+    assert faults.decision(0, 0, 0, 0) == faults.decision(0, 0, 0, 0)
+    drawn = [faults.decision(7, 3, 12, occasion) for occasion in range(4000)]
+    share = sum(one < layout.FAULT_ALWAYS // 4 for one in drawn) / len(drawn)
+    assert 0.22 < share < 0.28
+    assert (
+        len({faults.decision(*place) for place in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))})
+        == 4
+    )

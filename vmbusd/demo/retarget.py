@@ -1,0 +1,87 @@
+"""Moves random channels to random VPs, as fast as it can or so many a second, until it is stopped.
+
+How a batch is moved is the caller's: the demo posts MODIFYCHANNEL, the lab's old design moves lists as well.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from guest_client import Channel
+from vmbusd.abi.errors import ChannelGone, RefusedError
+
+IN_FLIGHT: Final = 64
+"""MODIFYCHANNEL messages on their way at once: each takes four hops between busy processes."""
+PACE_SECONDS: Final = 0.01
+"""With a rate, moves come in batches of about this much time: a thread cannot be woken much oftener."""
+LATE_SECONDS: Final = 0.1
+"""What a busy machine made late is caught up with, up to this much."""
+
+Move = tuple[Channel, int]
+MoveMany = Callable[[Sequence[Move]], Iterable[Exception | None]]
+
+
+class Retargeter:
+    """A thread that moves `channels`; started and stopped any number of times.
+
+    `rate`: moves a second, None for as many as there can be, 0 for none. Attributes: `moved`, moves that were
+    answered with success; `refused`, of channels that went away meanwhile.
+    """
+
+    def __init__(
+        self, channels: Sequence[Channel], vps: int, move_many: MoveMany, rate: float | None = None
+    ) -> None:
+        self.moved = 0
+        self.refused = 0
+        self._channels = channels
+        self._vps = vps
+        self._move_many = move_many
+        self._rate = rate
+        self._dice = random.Random(vps * 4099 + len(channels))
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(1, "retargeter")
+        self._running: Future[None] | None = None
+
+    def start(self) -> None:
+        """Begin, if there is anything to do."""
+        if self._vps > 1 and self._rate != 0:
+            self._stop.clear()
+            self._running = self._threads.submit(self._run)
+
+    def stop(self) -> None:
+        """End; what is under way is answered first. Raises what ended it before."""
+        self._stop.set()
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+    def close(self) -> None:
+        """End for good, whatever happened."""
+        self._stop.set()
+        self._threads.shutdown()
+
+    def _run(self) -> None:
+        most = min(IN_FLIGHT, len(self._channels))
+        at_once = most if self._rate is None else max(1, min(most, int(self._rate * PACE_SECONDS)))
+        pause = at_once / self._rate if self._rate else 0.0
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due = max(due, time.monotonic() - LATE_SECONDS) + pause
+            moves = [(channel, self._other_vp(channel)) for channel in self._pick(at_once)]
+            for outcome in self._move_many(moves):
+                if outcome is None:
+                    self.moved += 1
+                elif isinstance(outcome, ChannelGone | RefusedError):
+                    self.refused += 1
+                else:
+                    raise outcome
+
+    def _pick(self, count: int) -> list[Channel]:
+        return self._dice.sample(self._channels, count)
+
+    def _other_vp(self, channel: Channel) -> int:
+        vp = self._dice.randrange(self._vps - 1)
+        return vp if vp < channel.target_vp else vp + 1

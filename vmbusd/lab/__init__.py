@@ -1,0 +1,1 @@
+"""The lab: the design that the global table replaced, built for real and run beside it."""

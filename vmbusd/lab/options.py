@@ -1,0 +1,89 @@
+"""The command line of `vmbusd lab`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from vmbusd.abi import layout
+from vmbusd.demo.arguments import seconds, whole
+
+DESIGNS: Final = {"per-cpu": ("per_cpu",), "global": ("global",), "both": ("per_cpu", "global")}
+MAX_SLICES: Final = 1000
+MAX_RATE: Final = 1_000_000.0
+"""More moves a second than any machine makes: to be taken for a mistake."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What to run. `designs`: keys of the result; `rate`: moves a second, None for all that can be."""
+
+    designs: tuple[str, ...] = DESIGNS["both"]
+    seconds: float = 20.0
+    vps: int = layout.DEFAULT_VPS
+    channels: int = 256
+    rate: float | None = None
+    slices: int = 5
+    json: bool = False
+    plot: Path | None = None
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..{MAX_RATE:.0f}")
+    return value
+
+
+_rate.__name__ = "rate"
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(f"{text} does not end in .png")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no directory {path.parent}")
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of `vmbusd lab`; `prog` and help as a user sees them."""
+    made = argparse.ArgumentParser(
+        prog="vmbusd lab",
+        description="Per-CPU lists and the global table under the same storm, side by side.",
+    )
+    made.add_argument("--design", choices=list(DESIGNS), default="both", help="what to run (default: both)")
+    made.add_argument(
+        "--seconds", type=seconds, default=20.0, help="storm time in all, shared by all slices (default: 20)"
+    )
+    made.add_argument("--vps", type=whole(1, layout.MAX_VPS), default=layout.DEFAULT_VPS)
+    made.add_argument("--channels", type=whole(1, layout.MAX_RELID), default=256)
+    made.add_argument(
+        "--retarget-rate",
+        type=_rate,
+        metavar="R",
+        help="moves per second over all channels; 0 moves none (default: as many as there can be)",
+    )
+    made.add_argument(
+        "--slices", type=whole(1, MAX_SLICES), default=5, metavar="N", help="slices per design (default: 5)"
+    )
+    made.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    made.add_argument("--plot", type=_picture, metavar="FILE.png", help="draw the result")
+    return made
+
+
+def parse(argv: Sequence[str] | None) -> Options:
+    """The options; ends with status 2 and a message that names the wrong one."""
+    given: dict[str, Any] = vars(parser().parse_args(argv))
+    return Options(
+        designs=DESIGNS[given["design"]],
+        seconds=given["seconds"],
+        vps=given["vps"],
+        channels=given["channels"],
+        rate=given["retarget_rate"],
+        slices=given["slices"],
+        json=given["json"],
+        plot=given["plot"],
+    )

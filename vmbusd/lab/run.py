@@ -1,0 +1,86 @@
+"""`vmbusd lab`: per-CPU lists and the global table under the same storm, in alternating slices.
+
+Exit status: 0 when the global table lost nothing, 1 otherwise, 2 when the lab could not be set up. Options,
+JSON keys and how each number is measured: docs/lab.md.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from vmbusd.demo.cell import DemoError
+from vmbusd.demo.ending import in_order
+from vmbusd.demo.processes import own_daemon
+from vmbusd.lab import lookup, plot, view
+from vmbusd.lab.options import Options, parse
+from vmbusd.lab.result import status, summed
+from vmbusd.lab.scene import scene
+from vmbusd.lab.slices import Slice, play
+
+PARTITION: Final = "lab"
+HOSTS: Final = 2
+"""Host processes, as in the demo."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the lab; returns the exit status."""
+    options = parse(argv)
+    return in_order("vmbusd lab", lambda: _run(options))
+
+
+def _run(options: Options) -> int:
+    pyplot = plot.load() if options.plot else None
+    if options.plot is not None and not os.access(options.plot.parent, os.W_OK):
+        raise DemoError(f"--plot {options.plot}: no permission to write there")
+    if not options.json:
+        print(
+            f"opening {options.channels} channels for {options.vps} VPs; then {options.slices} slices of "
+            f"{_slice_seconds(options):.2f} s per design (pid {os.getpid()})",
+            flush=True,
+        )
+    slices = _play(options)
+    # On an idle machine: the scene is over.
+    share = max(1, options.channels // options.vps)
+    result = summed(options, slices, lookup.measure(share), lookup.curve())
+    if options.plot is not None:
+        plot.draw(pyplot, result, slices, options.plot)
+    _tell(options, result)
+    return status(result)
+
+
+def _slice_seconds(options: Options) -> float:
+    return options.seconds / (options.slices * len(options.designs))
+
+
+def _play(options: Options) -> list[Slice]:
+    """All slices, the designs in turn."""
+    order = [design for _ in range(options.slices) for design in options.designs]
+    done: list[Slice] = []
+    with (
+        own_daemon(PARTITION, options.vps) as runtime_dir,
+        scene(
+            runtime_dir,
+            PARTITION,
+            vps=options.vps,
+            channels=options.channels,
+            hosts=min(HOSTS, options.channels),
+            rate=options.rate,
+        ) as running,
+    ):
+        for number, design in enumerate(order, 1):
+            done.append(play(running, design, _slice_seconds(options)))
+            if not options.json:
+                print(view.slice_line(number, len(order), done[-1]), flush=True)
+    return done
+
+
+def _tell(options: Options, result: dict[str, Any]) -> None:
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        view.summary(result)
+    for design in options.designs:
+        if not result[design]["agrees"]:
+            print(f"vmbusd lab: {design}: counters and oracle disagree, see its slices", file=sys.stderr)

@@ -1,0 +1,163 @@
+"""Which kinds of faults there are, what each of them takes, and why a rule is refused.
+
+A field that has no meaning for a kind is refused, because a rule that does less than it says would make a
+test pass for the wrong reason. Source: docs/faults.md.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from vmbusd.abi import device_link, faults, layout, wire
+from vmbusd.abi.errors import UsageError
+from vmbusd.abi.faults import MAX_COUNT, MAX_DELAY, MAX_SEED, MAX_STUCK, Rule
+from vmbusd.server import limits
+from vmbusd.server.fault_requests import FaultSpec
+from vmbusd.server.steps import Step
+
+MAX_RULES: Final = 64
+"""Faults of one partition: a test uses a few, and each message is held against those of its direction."""
+MAX_MESSAGE_DELAY: Final = 10_000_000
+"""Microseconds that a message may be kept back: ten seconds is as long as a client waits for an answer."""
+MAX_RATE: Final = 10_000
+"""Spurious bits per second: far more than a machine makes by mistake, and little of the daemon's time."""
+DEFAULT_RATE: Final = 100
+
+
+class Kind(enum.StrEnum):
+    """Faults that the daemon itself makes."""
+
+    DROP_MESSAGE = "drop-message"
+    DELAY_MESSAGE = "delay-message"
+    DROP_DEVICE_MESSAGE = "drop-device-message"
+    DELAY_DEVICE_MESSAGE = "delay-device-message"
+    SPURIOUS_BIT = "spurious-bit"
+    KILL_DAEMON = "kill-daemon"
+
+
+CHANNEL_MESSAGES: Final[Mapping[str, int]] = {row.name: row.number for row in wire.MESSAGES}
+"""Channel messages by name. The forms of one message are one: its name with and without a digit."""
+DEVICE_MESSAGES: Final[Mapping[str, int]] = {kind.name: kind.value for kind in device_link.Kind}
+"""Device messages by name."""
+
+DATA_KINDS: Final = tuple(kind.name.lower().replace("_", "-") for kind in faults.Kind)
+"""Faults of the data path, which hosts and workers make themselves."""
+
+STUCK_VP: Final = "stuck-vp"
+_OF_DATA: Final = frozenset(
+    {"relid", "vp", "host", "who", "step", "probability", "every", "after", "times", "delay", "seed"}
+)
+_COUNTED: Final = frozenset({"probability", "every", "after", "times", "seed"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a kind takes: the fields that may be given, those that must be, names of messages, most delay."""
+
+    may: frozenset[str]
+    must: frozenset[str] = frozenset()
+    names: Mapping[str, int] | None = None
+    most_delay: int = 0
+
+
+_SHAPES: Final[Mapping[str, _Shape]] = {
+    Kind.DROP_MESSAGE: _Shape(_COUNTED | {"relid", "messages"}, names=CHANNEL_MESSAGES),
+    Kind.DELAY_MESSAGE: _Shape(
+        _COUNTED | {"relid", "messages", "delay"}, frozenset({"delay"}), CHANNEL_MESSAGES, MAX_MESSAGE_DELAY
+    ),
+    Kind.DROP_DEVICE_MESSAGE: _Shape(_COUNTED | {"relid", "host", "messages"}, names=DEVICE_MESSAGES),
+    Kind.DELAY_DEVICE_MESSAGE: _Shape(
+        _COUNTED | {"relid", "host", "messages", "delay"},
+        frozenset({"delay"}),
+        DEVICE_MESSAGES,
+        MAX_MESSAGE_DELAY,
+    ),
+    Kind.SPURIOUS_BIT: _Shape(frozenset({"relid", "vp", "host", "times", "rate", "seed"})),
+    Kind.KILL_DAEMON: _Shape(_COUNTED | {"step"}, frozenset({"step"})),
+}
+_DEFAULTS: Final = FaultSpec("")
+
+
+def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
+    """The rule with what its kind has by default, for a partition of `vps` VPs.
+
+    Raises UsageError naming kind, field and value.
+    """
+    if fault.kind in DATA_KINDS:
+        _check_data(fault, vps)
+        return fault
+    shape = _SHAPES.get(fault.kind)
+    if shape is None:
+        raise UsageError(f"fault {fault.kind!r}: one of {', '.join((*DATA_KINDS, *_SHAPES))}")
+    try:
+        _check_fields(fault, shape)
+        _check_values(fault, shape, vps)
+    except UsageError as error:
+        raise UsageError(f"fault {fault.kind}: {error}") from error
+    if fault.kind == Kind.KILL_DAEMON and fault.times is None:
+        # Who comes back to be killed at the same step again would never come back.
+        return msgspec.structs.replace(fault, times=1)
+    if fault.kind == Kind.SPURIOUS_BIT and fault.rate is None:
+        return msgspec.structs.replace(fault, rate=DEFAULT_RATE)
+    return fault
+
+
+def of_data(fault: FaultSpec, *, device: bool) -> Rule:
+    """The rule for the table; `device`: it covers the subchannels of its channel. Raises UsageError."""
+    fields = {
+        name: value
+        for name in _OF_DATA
+        if (value := getattr(fault, name)) is not None and value != getattr(_DEFAULTS, name)
+    }
+    return faults.parse({"kind": fault.kind, "device": device, **fields})
+
+
+def _check_data(fault: FaultSpec, vps: int) -> None:
+    try:
+        _check_fields(fault, _Shape(_OF_DATA))
+        _within("vp", fault.vp, 0, vps - 1)
+        _within("times", fault.times, 1, MAX_COUNT)
+        most_delay = MAX_STUCK if fault.kind == STUCK_VP else MAX_DELAY
+        _within("delay", fault.delay, 1, most_delay, " microseconds")
+        of_data(fault, device=False)
+    except UsageError as error:
+        raise UsageError(f"fault {fault.kind}: {str(error).removeprefix('fault: ')}") from error
+
+
+def _check_fields(fault: FaultSpec, shape: _Shape) -> None:
+    for name in fault.__struct_fields__[1:]:
+        value = getattr(fault, name)
+        given = value != getattr(_DEFAULTS, name)
+        if given and name not in shape.may:
+            raise UsageError(f"{name} {value!r} means nothing for it")
+        if not given and name in shape.must:
+            raise UsageError(f"{name} is missing")
+
+
+def _check_values(fault: FaultSpec, shape: _Shape, vps: int) -> None:
+    _within("relid", fault.relid, 1, layout.MAX_RELID)
+    _within("vp", fault.vp, 0, vps - 1)
+    _within("host", fault.host, 0, limits.MAX_HOST_LINKS - 1)
+    _within("every", fault.every, 1, MAX_COUNT)
+    _within("after", fault.after, 0, MAX_COUNT)
+    _within("times", fault.times, 1, MAX_COUNT)
+    _within("delay", fault.delay, 1, shape.most_delay, " microseconds")
+    _within("rate", fault.rate, 1, MAX_RATE, " per second")
+    _within("seed", fault.seed, 0, MAX_SEED)
+    if not 0 < fault.probability <= 1:
+        raise UsageError(f"probability {fault.probability:g}: more than 0 and at most 1")
+    if fault.vp is not None and fault.host is not None:
+        raise UsageError(f"vp {fault.vp} and host {fault.host}: a bit is on one page")
+    for name in fault.messages:
+        if shape.names is not None and name not in shape.names:
+            raise UsageError(f"message {name!r}: one of {', '.join(shape.names)}")
+    if fault.step is not None and fault.step not in tuple(Step):
+        raise UsageError(f"step {fault.step!r}: one of {', '.join(Step)}")
+
+
+def _within(name: str, value: int | None, least: int, most: int, unit: str = "") -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{name} {value}: {least} to {most}{unit}")

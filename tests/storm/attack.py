@@ -56,6 +56,8 @@ class Attack:
             "rescind": self._rescind,
             "revoke": self._revoke,
             "retarget": self._retarget,
+            "offline": lambda action: self._admin(requests.VpOffline(world.storm, action.pick(VPS))),
+            "online": lambda action: self._admin(requests.VpOnline(world.storm, action.pick(VPS))),
             "truncate": self._truncation,
             "bad bytes": self._bad_bytes,
         }

@@ -96,14 +96,19 @@ class Calm:
             links = [view["guest"], *view["hosts"]]
             if any(link is None or link["away"] or not link["linked"] for link in links):
                 return False
-            if any(worker["state"] != "online" for worker in view["workers"]):
+            # A VP that was ordered away stays away: what it left must not be lost either.
+            if any(worker["state"] not in ("online", "offline") for worker in view["workers"]):
                 return False
             if view["closing"]:
                 return False
         pids = {
-            worker["pid"] for view in views for worker in view["workers"] if view["name"] == self.world.storm
+            worker["pid"]
+            for view in views
+            for worker in view["workers"]
+            if view["name"] == self.world.storm and worker["state"] == "online"
         }
-        return len(views) == 2 and pids == set(self.world.workers()) and len(pids) == VPS
+        # Otherwise there is one on its way, or one that leaves.
+        return len(views) == 2 and pids == set(self.world.workers())
 
     async def _pause(self) -> bool:
         """Everybody confirms the pause. Hosts are asked again: those that were silenced first, too."""
@@ -186,7 +191,7 @@ class Calm:
         await asyncio.sleep(LOOK)
         now = leaks.look(self.world, status)
         first = self._first or now
-        known = leaks.expected(self.world, status, descriptors=first.descriptors, threads=first.threads)
+        known = leaks.expected(self.world, status, inside=first.inside, threads=first.threads)
         found = now.differs(known)
         if now.memory > first.memory + leaks.MEMORY_GROWTH:
             found.append(f"memory of the daemon: {now.memory >> 10} KiB, it was {first.memory >> 10} KiB")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tests.storm import nursery
-from tests.storm.world import HOSTS, VPS, World
+from tests.storm.world import HOSTS, World
 from vmbusd.abi import paths
 
 MEMORY_GROWTH: Final = 32 << 20
@@ -19,9 +19,12 @@ _THREADS: Final = re.compile(r"^Threads:\s+(\d+)", re.MULTILINE)
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """What can be counted from outside, with every process back and nobody else connected."""
+    """What can be counted from outside, with every process back and nobody else connected.
 
-    descriptors: int
+    `inside`: the daemon's descriptors but for two for each link, its socket and its process.
+    """
+
+    inside: int
     threads: int
     memory: int
     links: int
@@ -32,7 +35,7 @@ class Footprint(msgspec.Struct, frozen=True):
     def differs(self, other: "Footprint") -> list[str]:
         """What there is here and is not in `other`, or the other way round; nothing is said of memory."""
         found = []
-        for name in ("descriptors", "threads", "links", "processes"):
+        for name in ("inside", "threads", "links", "processes"):
             if (now := getattr(self, name)) != (then := getattr(other, name)):
                 found.append(f"{name}: {now}, must be {then}")
         for name in ("objects", "files"):
@@ -52,23 +55,27 @@ def look(world: World, status: Mapping[str, Any]) -> Footprint:
     except OSError:
         descriptors, text = 0, ""
     anon, threads = _ANON.search(text), _THREADS.search(text)
+    links = status["daemon"]["links"]
     return Footprint(
-        descriptors,
+        descriptors - 2 * links,
         int(threads[1]) if threads else 0,
         int(anon[1]) << 10 if anon else 0,
-        status["daemon"]["links"],
+        links,
         len(world.living()),
         tuple(_without_instance(name) for name in nursery.objects(world.mark)),
         tuple(sorted(os.listdir(world.runtime_dir))),
     )
 
 
-def expected(world: World, status: Mapping[str, Any], *, descriptors: int, threads: int) -> Footprint:
+def expected(world: World, status: Mapping[str, Any], *, inside: int, threads: int) -> Footprint:
     """What there must be. Host links have the lowest numbers that were free when they came; the inside of the
     daemon is known from the first calm point."""
     objects = []
+    online = 0
     for view in status["partitions"]:
         name, links = view["name"], [host["link"] for host in view["hosts"]]
+        if name == world.storm:
+            online = sum(worker["state"] == "online" for worker in view["workers"])
         objects += [f"{name}-{what}" for what in ("events", "table", "vpwork", "guest", "ram")]
         objects += [f"{name}-host{number}" for number in links]
         objects += [f"sem.{name}-host{number}" for number in links]
@@ -77,13 +84,13 @@ def expected(world: World, status: Mapping[str, Any], *, descriptors: int, threa
     names = (world.storm, world.victim_name)
     files += [f"{name}.{what}" for name in names for what in ("journal", "snapshot")]
     return Footprint(
-        descriptors,
+        inside,
         threads,
         0,
         # Guest, workers, hosts; control, worker and host of the victim.
-        1 + VPS + HOSTS + 3,
+        1 + online + HOSTS + 3,
         # The same, the daemon, and the victim is one process.
-        1 + 1 + VPS + HOSTS + 1,
+        1 + 1 + online + HOSTS + 1,
         tuple(sorted(objects)),
         tuple(sorted(files)),
     )

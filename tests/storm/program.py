@@ -25,6 +25,8 @@ RATES: Final[Mapping[str, float]] = {
     "rescind": 0.5,
     "revoke": 0.5,
     "retarget": 1.5,
+    "offline": 0.35,
+    "online": 0.45,
     "truncate": 0.12,
     "bad bytes": 0.6,
 }

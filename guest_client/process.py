@@ -63,7 +63,11 @@ class Orders:
             log.debug("nobody hears %s: %s", news, error)
 
     def _receive(self) -> bool:
-        data = self._socket.recv(64 << 10)
+        try:
+            data = self._socket.recv(64 << 10)
+        except ConnectionResetError:
+            # It died with news of ours unread.
+            return False
         self._buffer += data
         return bool(data) and len(self._buffer) < ORDER_LIMIT
 

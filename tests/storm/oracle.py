@@ -24,8 +24,9 @@ import msgspec
 
 from tests.storm.ledger import FORBIDDEN
 
-CROSSING: Final = frozenset({"ModifyChannelResponse"})
-"""Messages that may come when nobody waits for them any more: the channel was closed meanwhile."""
+CROSSING: Final = frozenset({"GpadlCreated", "GpadlTorndown", "OpenResult", "ModifyChannelResponse"})
+"""Answers that may come when nobody waits for them any more: the channel was closed or rescinded meanwhile,
+and what was asked crossed the rescind."""
 
 
 class Slot(msgspec.Struct, frozen=True):

@@ -29,8 +29,9 @@ HOSTS: Final = 3
 DEVICES: Final = 8
 """Channels of each host: enough that each VP always has several, few enough to be offered again at once."""
 VICTIM_DEVICES: Final = 4
-GRACE: Final = 60.0
-"""The daemon's: links wait for a daemon that is killed again and again, for as long as we wait for them."""
+GRACE: Final = 30.0
+"""The daemon's: longer than a busy machine takes from a daemon's end to the next one's service; a link whose
+welcome never arrived is forgotten after it, so a calm point waits longer than that."""
 DELAYS: Final = (0.0, 0.0, 0.05, 0.3)
 """Seconds, one of which by lot bounds the time until a killed process is started again."""
 ADMIN_SECONDS: Final = 30.0

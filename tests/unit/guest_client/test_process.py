@@ -52,6 +52,11 @@ def test_a_control_process_that_died_with_unread_news_is_gone() -> None:
     with ours:
         orders = Orders(ours)
         orders.tell({"attached": 1})
+        assert not orders.are_over()
+        theirs.sendall(b"{")
+        assert not orders.are_over()
         theirs.close()
 
+        assert orders.are_over()
+        assert orders.more() is not None
         assert orders.more() is None

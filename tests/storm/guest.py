@@ -25,6 +25,8 @@ PATIENCE: Final = 60.0
 RETRY: Final = 0.02
 WINDOW: Final = 8
 """Retargets under way at once."""
+PACE: Final = 0.005
+"""Seconds between two such batches: the machine has to start a process each second, too."""
 CLOSED: Final = 1.0
 """Most seconds until a closed channel is opened again."""
 _LATER: Final = (Code.CONTROL_TAKEN, Code.RECOVERING)
@@ -215,7 +217,7 @@ def main(spec: dict[str, Any], lines: Lines) -> int:
                 player.close(closes.pop())
             player.reopen()
             player.retarget()
-            time.sleep(0.001)
+            time.sleep(PACE)
         guest.stop()
     return 0
 

@@ -26,7 +26,7 @@ from vmbusd.demo import cell
 PATIENCE: Final = 60.0
 """Seconds until a daemon that is not there, or not ready for us, is given up."""
 RETRY: Final = 0.02
-PACE: Final = 0.0015
+PACE: Final = 0.006
 """Most seconds between two passes: three storms have to share a small machine, and workers have to sleep."""
 AWAY: Final = 1.5
 """Most seconds until a withdrawn offer is there again."""

@@ -89,7 +89,13 @@ class Nursery:
             importlib.import_module(kind)
         gc.collect()
         gc.freeze()
-        self._runner.send(b'{"event":"ready"}')
+        try:
+            self._runner.send(b'{"event":"ready"}')
+            self._serve_all()
+        finally:
+            clear(self._mark, self._directory)
+
+    def _serve_all(self) -> None:
         poll = select.poll()
         poll.register(self._runner, select.POLLIN)
         while True:
@@ -103,9 +109,12 @@ class Nursery:
                     poll.register(pidfd, select.POLLIN)
 
     def _serve(self) -> int | None:
-        data, fds, _, _ = socket.recv_fds(self._runner, REQUEST_LIMIT, 1)
+        try:
+            data, fds, _, _ = socket.recv_fds(self._runner, REQUEST_LIMIT, 1)
+        except ConnectionResetError:
+            # It died with something of ours unread.
+            return None
         if not data:
-            clear(self._mark, self._directory)
             return None
         request = msgspec.json.decode(data)
         if not fds:

@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +52,7 @@ class World:
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
         self.runtime_dir = directory / "run"
-        self.mark = f"storm-{directory.name.rpartition('-')[2].lower().replace('_', '0')}"
+        self.mark = directory.name.removeprefix("vmbusd-")
         self.storm, self.victim_name = self.mark, f"{self.mark}-v"
         self.trace = Trace(directory / "trace.jsonl")
         self.ledger = Ledger.make(directory / "ledger")
@@ -276,5 +276,7 @@ class World:
 
 
 def make_directory() -> Path:
-    """A place for a storm: short, because sockets have their names in it."""
-    return Path(tempfile.mkdtemp(prefix="vmbusd-storm-", dir="/tmp"))
+    """A place for a storm, named for its mark: short, because sockets have their names in it."""
+    path = Path(f"/tmp/vmbusd-storm-{secrets.token_hex(4)}")
+    path.mkdir(mode=0o700)
+    return path

@@ -23,7 +23,10 @@ class HostEnds:
     def __init__(self, attached: Attached) -> None:
         self._attached = attached
         self._changed = threading.Condition()
-        self._senders = {number: HostSender(*end) for number, end in attached.host_links.items()}
+        self._senders = {number: self._sender(number) for number in attached.host_links}
+
+    def _sender(self, number: int) -> HostSender:
+        return HostSender(*self._attached.host_links[number], self._attached[Object.TABLE])
 
     def add(self, packet: bytes, fds: list[int]) -> None:
         """Take over what a HostLink packet grants. Raises as `Attached.add_host_link`."""
@@ -33,7 +36,7 @@ class HostEnds:
         """These host links were mapped anew."""
         with self._changed:
             for number in numbers:
-                self._senders[number] = HostSender(*self._attached.host_links[number])
+                self._senders[number] = self._sender(number)
             self._changed.notify_all()
 
     def signal(self, number: int, flag: int) -> bool:

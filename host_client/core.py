@@ -74,12 +74,14 @@ class Core:
         self.offers: dict[int, Offer] = {}
         self.ended: VmbusError | None = None
         self.monitor = threading.Condition(threading.RLock())
+        end = attached.host_links[attached.welcome.link]
         self.sender = Sender(
             attached[Object.TABLE],
             attached[Object.EVENTS],
             attached[Object.VPWORK],
             attached.vp_doorbells,
             attached[Object.RAM],
+            page=end[0],
         )
         self._inbox: deque[Request] = deque()
         self._last_id = 0
@@ -92,8 +94,9 @@ class Core:
             ),
             0,
         )
-        end = attached.host_links[attached.welcome.link]
-        self.feed = Feed(attached.ram_fd, *end, self.monitor, self._counts, self._call)
+        self.feed = Feed(
+            attached.ram_fd, *end, attached[Object.TABLE], self.monitor, self._counts, self._call
+        )
         self._requests: dict[type[msgspec.Struct], Callable[[Offer, Any], None]] = {
             device_link.Open: self._open,
             device_link.Close: self._close,

@@ -52,11 +52,12 @@ class Feed:
         ram_fd: int,
         page: mmap.mmap,
         bell: Doorbell,
+        table: mmap.mmap,
         monitor: threading.Condition,
         counts: dict[str, int],
         call: Call,
     ) -> None:
-        self.waiter = HostWaiter(page, bell)
+        self.waiter = HostWaiter(page, bell, table)
         self.by_flag: dict[int, Channel] = {}
         self.taker: int | None = None
         self._ram_fd = ram_fd

@@ -1,10 +1,25 @@
 """The explorer itself: it finds mistakes in the model and in the real functions, and passes what is sound."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.interleave.run import SOUND, Result, Search, build, passes, run
+from tests.interleave.run import (
+    MISTAKES,
+    MOST_STATES,
+    SOUND,
+    Result,
+    Search,
+    build,
+    cases,
+    closing,
+    failures,
+    passes,
+    run,
+)
+
+PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "signal-protocol.md"
 
 pytestmark = pytest.mark.build
 
@@ -78,3 +93,90 @@ def test_the_real_functions_pass_a_small_bound(binaries: Path, case: str) -> Non
 def test_the_model_passes(binaries: Path) -> None:
     """Every state of the smallest model keeps every rule."""
     assert passes(run(binaries, Search("model", "sleep-wake", SOUND)))
+
+
+@pytest.mark.parametrize(
+    ("case", "mistake"),
+    [
+        ("begin", SOUND),
+        ("death", SOUND),
+        ("host-death", SOUND),
+        ("daemon-death", SOUND),
+        ("daemon-host-death", SOUND),
+        ("percpu-answer", SOUND),
+        ("sleep-wake", "idle_not_seq_cst"),
+        ("two-channels", "shared_mark_before_post"),
+        ("close", "slot_not_seq_cst"),
+        ("death", "taken_after_clear"),
+        ("death-close", "recovery_bits_before_claims"),
+        ("adoption", "target_not_seq_cst"),
+        ("daemon-death", "recovery_clears_taken_first"),
+        ("daemon-host-death", "no_ring_at_start"),
+    ],
+)
+def test_the_reductions_change_no_verdict(binaries: Path, case: str, mistake: str) -> None:
+    """A model that leaves states out finds what it finds when it visits them all, and as soon."""
+    reduced = run(binaries, Search("model", case, mistake))
+    full = run(binaries, Search("model", case, mistake, reduced=False))
+
+    assert (reduced.found, reduced.rule) == (full.found, full.rule)
+    assert int(reduced.figures["searched"]) < int(full.figures["searched"])
+    # A store that only its own process can look at needs no step to reach memory.
+    assert not full.found or int(reduced.figures["steps"]) <= int(full.figures["steps"])
+
+
+@pytest.mark.parametrize(
+    "case", ["death", "adoption", "host-death", "daemon-death", "daemon-host-death", "rescind"]
+)
+def test_the_model_passes_whoever_dies(binaries: Path, case: str) -> None:
+    """Deaths of workers, hosts and the daemon at any step break no rule of the sound model."""
+    assert passes(run(binaries, Search("model", case, SOUND)))
+
+
+@pytest.mark.parametrize(
+    ("case", "dropped_by"), [("percpu-1", "CPU A"), ("percpu-2", "CPU B"), ("percpu-answer", "CPU A")]
+)
+def test_lists_per_cpu_lose_an_interrupt(binaries: Path, case: str, dropped_by: str) -> None:
+    """Both interleavings of docs/why.md are found in the per-CPU design; the table beside it loses none."""
+    lost = run(binaries, Search("model", case, "percpu_lists"))
+
+    assert found(lost, "I1")
+    assert re.search(rf"{dropped_by} +walk the list: not found", lost.schedule)
+    assert passes(run(binaries, Search("model", case, SOUND)))
+
+
+def mistakes_of(document: Path) -> dict[str, str]:
+    """The table of mistakes: each name with the rule that it breaks."""
+    text = document.read_text().split("\n## 8. ")[1]
+    return dict(re.findall(r"^\| `(\w+)`[^|]*\| (I\d) \|", text, re.MULTILINE))
+
+
+def test_every_mistake_that_is_documented_is_seeded() -> None:
+    """docs/signal-protocol.md section 8 and the explorer name the same mistakes and the same rules."""
+    seeded = {name: rule for name, (rule, _, _) in MISTAKES.items() if not name.startswith("ring_")}
+
+    assert mistakes_of(PROTOCOL) == seeded
+
+
+def test_every_mistake_of_the_protocol_is_found_in_the_model(binaries: Path) -> None:
+    """Only those of ring data are left to the real functions; every model that is named is there."""
+    models = cases(binaries, "model")
+
+    assert [
+        name for name, (_, model, _) in MISTAKES.items() if not model and not name.startswith("ring_")
+    ] == []
+    assert {case for _, model, _ in MISTAKES.values() for case in model.split()} <= models.keys()
+
+
+def test_models_that_grow_too_large_fail() -> None:
+    """All models together have a limit; more states than that are a failure, whatever was found."""
+    small = Result(
+        Search("model", "begin", SOUND), False, "", {"searched": "40", "seconds": "0.5", "steps": "9"}, ""
+    )
+
+    assert failures([small, small], 80) == []
+    assert failures([small, small], 79) == ["the models have 80 states, more than 79"]
+    assert MOST_STATES == 5_000_000
+    assert closing([small, small], 0, 2.0) == (
+        "explore: 2 searches, 0 failed, 2 s; model: 80 states, 1.0 s; real: 0 schedules, 0.0 s"
+    )

@@ -69,7 +69,7 @@ def weak(name: str) -> tuple[str, ...]:
 
 def runs() -> Iterator[Run]:
     for build in BUILDS:
-        for program in ("unit", "handover", "doorbell", "packets", "ring"):
+        for program in ("unit", "handover", "doorbell", "packets", "ring", "faults", "faults_live"):
             yield Run(program, build)
     yield Run("hostile", "address", (SECONDS,))
     yield Run("hostile", "plain", (SECONDS,))
@@ -82,7 +82,18 @@ def runs() -> Iterator[Run]:
     yield Run("pages", "plain", (SECONDS,), ("-DPAGE_BEFORE_FLAG",))
     yield from ring_runs()
     if shutil.which("clang"):
-        for program in ("unit", "handover", "doorbell", "packets", "hostile", "storm", "pages", *RINGS):
+        for program in (
+            "unit",
+            "handover",
+            "doorbell",
+            "packets",
+            "hostile",
+            "storm",
+            "pages",
+            "faults",
+            "faults_live",
+            *RINGS,
+        ):
             yield Run(program, "plain", (SECONDS,), compiler="clang")
 
 

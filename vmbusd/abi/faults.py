@@ -64,6 +64,8 @@ class Step(enum.IntEnum):
     RING_COPY_COMMIT = 11
     HOST_SLEEP_ANNOUNCE_LOOK = 12
     HOST_TAKE_DISPATCH = 13
+    RING_KEEP_PUBLISH = 14
+    RING_KEEP_COMMIT = 15
 
 
 STEPS: Final[dict[str, Step]] = {
@@ -76,8 +78,10 @@ STEPS: Final[dict[str, Step]] = {
     "drain.before-done": Step.DRAIN_DONE,
     "sleep.between-announce-and-look": Step.SLEEP_ANNOUNCE_LOOK,
     "ring.between-copy-and-publish": Step.RING_COPY_PUBLISH,
+    "ring.between-keep-and-publish": Step.RING_KEEP_PUBLISH,
     "ring.between-publish-and-signal": Step.RING_PUBLISH_SIGNAL,
     "ring.between-copy-and-commit": Step.RING_COPY_COMMIT,
+    "ring.between-keep-and-commit": Step.RING_KEEP_COMMIT,
     "host-sleep.between-announce-and-look": Step.HOST_SLEEP_ANNOUNCE_LOOK,
     "host-take.between-take-and-dispatch": Step.HOST_TAKE_DISPATCH,
 }
@@ -96,6 +100,7 @@ _SENDER: Final = _Place(Who.HOSTS)
 _WORKER: Final = _Place(Who.GUESTS)
 _EITHER: Final = _Place(Who.BOTH)
 _RING: Final = _Place(Who.BOTH, vp=False)
+_GUEST: Final = _Place(Who.GUESTS, vp=False)
 _WHOLE_VP: Final = _Place(Who.GUESTS, channel=False)
 _KINDS: Final = {
     Kind.DROP_DOORBELL: _EITHER,
@@ -109,7 +114,7 @@ _KINDS: Final = {
 _STEPS: Final = {
     Step.SIGNAL_BIT_POST: _SENDER,
     Step.SIGNAL_POST_RELOAD: _SENDER,
-    Step.SIGNAL_HOST_BIT_POST: _Place(Who.GUESTS, vp=False),
+    Step.SIGNAL_HOST_BIT_POST: _GUEST,
     Step.DRAIN_TAKEN_CLEAR: _WHOLE_VP,
     Step.DISPATCH_CLAIM_CALLBACK: _WORKER,
     Step.DISPATCH_LET_GO: _WORKER,
@@ -118,6 +123,8 @@ _STEPS: Final = {
     Step.RING_COPY_PUBLISH: _RING,
     Step.RING_PUBLISH_SIGNAL: _RING,
     Step.RING_COPY_COMMIT: _RING,
+    Step.RING_KEEP_PUBLISH: _GUEST,
+    Step.RING_KEEP_COMMIT: _GUEST,
     Step.HOST_SLEEP_ANNOUNCE_LOOK: _Place(Who.HOSTS, channel=False, vp=False),
     Step.HOST_TAKE_DISPATCH: _Place(Who.HOSTS, vp=False),
 }

@@ -203,18 +203,21 @@ class Sender:
         vpwork: Buffer,
         doorbells: Sequence[Doorbell],
         ram: Buffer | None = None,
+        page: Buffer | None = None,
     ) -> None:
         """`table` and `vpwork` may be read-only; `events` must be writable. One doorbell per VP. `ram`, guest
-        memory, writable: needed for guests of 0.13 and 1.1 that named a legacy interrupt page."""
+        memory, writable: needed for guests of 0.13 and 1.1 that named a legacy interrupt page. `page`: this
+        host's own, where injected faults are counted."""
     def signal_many(self, routes: Sequence[Route]) -> int:
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
     def statistics(self) -> dict[str, int]:
-        """signals transitions posts moved (targets that changed under a signal)."""
+        """signals transitions posts moved (targets that changed under a signal) faults (injected)."""
 
 class HostSender:
     """Guest to host: the flags and doorbell of one host link's page."""
 
-    def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
+    def __init__(self, page: Buffer, doorbell: Doorbell, table: Buffer | None = None) -> None:
+        """Faults are injected by the rules of `table`, which may be read-only; None: none are."""
     def signal(self, flag: int) -> bool: ...
     def statistics(self) -> dict[str, int]: ...
 
@@ -223,8 +226,12 @@ class HostWaiter:
 
     storms: int
     """Times a doorbell rung for nothing was drained."""
+    rescued: int
+    """Flags found when a wait ended with nobody ringing: their doorbells were lost, or a moment late."""
+    faults_injected: int
 
-    def __init__(self, page: Buffer, doorbell: Doorbell) -> None: ...
+    def __init__(self, page: Buffer, doorbell: Doorbell, table: Buffer | None = None) -> None:
+        """Faults are injected by the rules of `table`, which may be read-only; None: none are."""
     def wait(self, timeout: float) -> list[int]:
         """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Fault rules as the daemon writes them, and what was injected by them.
+# Fault rules as the daemon writes them, what was injected by them, and how a delay passes.
 
 cdef extern from *:
     """
@@ -53,3 +53,13 @@ cdef class FaultCounts:
         if not self.writable:
             raise UsageError("fault counts: made to be read alone")
         return vmb_py_swap32(&at[i], 0)
+
+
+cdef void _pause_for_others(int64_t ns) noexcept:
+    """Let time pass without the GIL, called with it: other threads run."""
+    with nogil:
+        vmb_pause_ns(ns)
+
+
+cdef const uint8_t *_armed(vmb_faults *f) noexcept:
+    return &vmb_never_armed if f == NULL or f.table == NULL else &f.table.header.fault_armed

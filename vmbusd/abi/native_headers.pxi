@@ -23,6 +23,11 @@ cdef extern from "vmbus_abi.h" nogil:
         VMB_CLAIM_RUN
         VMB_GENERATION_MAX
         VMB_FAULT_RULES
+        VMB_FAULT_ANY
+        VMB_FAULT_HOSTS
+        VMB_FAULT_GUESTS
+        VMB_FAULT_DELAY_READ
+        VMB_STEP_RING_PUBLISH_SIGNAL
     uint64_t VMB_TABLE_MAGIC
     uint64_t VMB_SLOT_OPEN
 
@@ -89,6 +94,7 @@ cdef extern from "vmbus_abi.h" nogil:
         uint64_t exceptions
         uint64_t spins_won
         uint64_t spins_lost
+        uint32_t fired[16]
         uint64_t taken[32]
 
     struct vmb_block:
@@ -109,6 +115,8 @@ cdef extern from "vmbus_abi.h" nogil:
     struct vmb_host_page:
         uint64_t flags[32]
         uint64_t idle
+        uint32_t fired[16]
+        uint32_t fired_in_guest[16]
 
 cdef extern from "vmbus_pages.h" nogil:
     enum:
@@ -158,6 +166,26 @@ cdef extern from "vmbus_doorbell.h" nogil:
     int64_t vmb_now_ns()
     void vmb_pause_ns(int64_t)
 
+cdef extern from "vmbus_faults.h" nogil:
+    struct vmb_faults:
+        const vmb_table *table
+        uint32_t who
+        uint32_t *fired
+        void (*pause)(int64_t) noexcept
+        uint64_t injected
+    const uint8_t vmb_never_armed
+    bint VMB_ARMED_AT(const uint8_t *)
+    uint32_t vmb_fault_relid(const vmb_table *, uint32_t)
+    void vmb_fault_step(vmb_faults *, uint32_t, uint32_t, uint32_t)
+    void vmb_fault_delay(vmb_faults *, uint32_t, uint32_t, uint32_t)
+    void vmb_faults_end(vmb_faults *)
+
+cdef extern from "vmbus_host.h" nogil:
+    int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
+    int vmb_signal_host_armed(vmb_faults *, vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
+    int vmb_host_sleep_armed(vmb_faults *, vmb_host_page *, uint64_t *)
+    void vmb_host_take_faults(vmb_faults *, uint32_t)
+
 cdef extern from "vmbus_core.h" nogil:
     enum:
         VMB_BATCH
@@ -173,6 +201,7 @@ cdef extern from "vmbus_core.h" nogil:
         uint64_t transitions
         uint64_t posts
         uint64_t moved
+        vmb_faults faults
     struct vmb_worker:
         vmb_table *table
         uint64_t *flags
@@ -180,13 +209,13 @@ cdef extern from "vmbus_core.h" nogil:
         vmb_block *blocks
         uint32_t vp
         uint64_t sleep
+        vmb_faults faults
     uint64_t VMB_BIT(uint32_t)
     uint32_t VMB_SLOT_GENERATION(uint64_t)
     int vmb_any_pending(uint64_t *)
     unsigned vmb_take(uint64_t *, uint16_t *)
     int vmb_signal(vmb_sender *, uint32_t, uint32_t)
     uint64_t vmb_signal_many(vmb_sender *, const uint16_t *, const uint16_t *, unsigned)
-    int vmb_signal_host(vmb_host_page *, vmb_doorbell *, uint64_t *, uint32_t)
     int vmb_sleep_begin(uint64_t *, uint64_t *, uint64_t *)
     int vmb_nap_begin(uint64_t *, uint64_t *, uint64_t *, uint64_t)
     void vmb_sleep_end(uint64_t *, uint64_t *)
@@ -196,6 +225,7 @@ cdef extern from "vmbus_core.h" nogil:
     int vmb_spin(uint64_t *, int64_t)
     void vmb_count(uint64_t *, uint64_t)
     void vmb_worker_begin(vmb_worker *)
+    int vmb_worker_sleep(vmb_worker *)
 
 # With the GIL: the callbacks are Python.
 cdef extern from "vmbus_core.h":
@@ -267,6 +297,14 @@ cdef extern from *:
 cdef extern from *:
     int _popcount "__builtin_popcountll"(uint64_t) nogil
     int _lowest "__builtin_ctz"(uint32_t) nogil
+
+cdef inline uint64_t _pending_bits(uint64_t *flags) noexcept nogil:
+    """Flags that are set on a page."""
+    cdef uint64_t n = 0
+    cdef int i
+    for i in range(VMB_WORDS):
+        n += _popcount(vmb_py_load(&flags[i]))
+    return n
 
 cdef extern from "sys/prctl.h" nogil:
     enum:

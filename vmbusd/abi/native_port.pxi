@@ -1,11 +1,6 @@
 # SPDX-License-Identifier: MIT
 # One open channel's packets from one side: the common case of every verb without a Python layer in between.
 
-cdef extern from "vmbus_ring_packets.h" nogil:
-    enum:
-        VMB_PACKET_IN_BAND
-        VMB_PACKET_COMPLETION
-
 # What a channel's send waits for room unless told otherwise: a peer that reads nothing for so long is stuck.
 cdef object SEND_TIMEOUT = 10.0
 
@@ -54,6 +49,7 @@ cdef class Port:
         self.host = host
         self.flag = _index(flag, VMB_FLAGS, "event flag")
         self.slow = slow
+        self._hook()
         if blocks is not None:
             if table is not None:
                 self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
@@ -66,6 +62,21 @@ cdef class Port:
             writer.writer.kept = &self.at.ring_write
             reader.reader.kept = &self.at.ring_read
             self.owner = VMB_LOCK_CONTROL if owner is None else _index(owner, VMB_MAX_VPS, "VP") + 1
+
+    cdef int _hook(self) except -1:
+        """Inject the faults of whoever signals for us, into both rings too."""
+        cdef vmb_ring *ring = &self.writer.writer.ring
+        if self.route is None:
+            ring.faults = &self.host.faults
+            ring.relid = vmb_fault_relid(ring.faults.table, self.flag) if ring.faults.table != NULL else 0
+        elif self.route.sender is not None:
+            ring.faults = &self.route.sender.sender.faults
+            ring.relid = self.route.relid
+        ring.armed = _armed(ring.faults)
+        self.reader.reader.ring.faults = ring.faults
+        self.reader.reader.ring.relid = ring.relid
+        self.reader.reader.ring.armed = ring.armed
+        return 0
 
     def close(self):
         """From now on every verb is left to `slow`, nobody is signalled, and the guest's blocks are let go of."""
@@ -82,6 +93,7 @@ cdef class Port:
         self.writer.writer.kept = self.reader.reader.kept = NULL
         self.writer.kept = self.reader.kept = self.block = self.table = None
         # What signals holds mappings, and `slow` us: a closed channel must not keep its process attached.
+        self.writer.writer.ring.armed = self.reader.reader.ring.armed = &vmb_never_armed
         self.host = None
         self.route = None
 
@@ -90,7 +102,6 @@ cdef class Port:
         return False if self.closed else self._signal() != 0
 
     cdef int _signal(self) except -1:
-        cdef int first
         self.signalled += 1
         if self.route is not None:
             if not self.route.live or self.route.sender is None:
@@ -98,12 +109,14 @@ cdef class Port:
             return vmb_signal(&self.route.sender.sender, self.route.relid, self.route.flag) != 0
         if self.host is None:
             return 0
-        first = vmb_signal_host(
-            <vmb_host_page *>self.host.view.at, &self.host.doorbell.bell, &self.host.rung, self.flag
-        )
-        self.host.signals += 1
-        self.host.transitions += first
-        return first
+        return self.host.raise_flag(self.flag)
+
+    cdef int _tell(self) except -1:
+        """Signal the reader of what was just published."""
+        if VMB_ARMED_AT(self.writer.writer.ring.armed):
+            vmb_ring_step(&self.writer.writer.ring, VMB_STEP_RING_PUBLISH_SIGNAL)
+        self._signal()
+        return 0
 
     def flush(self):
         """Signal the writer if a read made the room that it waits for and nobody has said so yet."""
@@ -168,7 +181,7 @@ cdef class Port:
                 result = vmb_writer_publish(&self.writer.writer)
                 self._end()
                 if result:
-                    self._signal()
+                    self._tell()
                 return id if request else None
             self._end()
             if id:
@@ -193,7 +206,7 @@ cdef class Port:
         finally:
             self._end()
         if result:
-            self._signal()
+            self._tell()
         return True
 
     def put_many(self, payloads, Py_ssize_t start=0, *, type=6, flags=0, transaction_ids=None):
@@ -213,7 +226,7 @@ cdef class Port:
         finally:
             self._end()
         if signal:
-            self._signal()
+            self._tell()
         return sent
 
     def send_many(self, payloads, *, timeout=SEND_TIMEOUT):
@@ -264,14 +277,25 @@ cdef class Port:
                 self._signal()
         return 0
 
+    cdef inline int _before_read(self) except -1:
+        return self._delay() if VMB_ARMED_AT(self.reader.reader.ring.armed) else 0
+
+    cdef int _delay(self) except -1:
+        """Without the GIL: meanwhile the channel may be closed, but what signals for it stays."""
+        route, host = self.route, self.host
+        vmb_ring_delay(&self.reader.reader.ring)
+        return 0
+
     def receive_into(self, buffer, *, timeout=None):
         """Copy the next payload, its type header behind it. Bytes of payload; -1 after `timeout` seconds."""
+        self._before_read()
         if not self.closed and self._try_into(buffer):
             return self.reader.got
         return self.slow.receive_into(buffer, timeout=timeout)
 
     def try_into(self, buffer):
         """As `receive_into`, but -1 at once when nothing is there, and ChannelGone after the close."""
+        self._before_read()
         self._raise_if_closed()
         return self.reader.got if self._try_into(buffer) else -1
 
@@ -305,6 +329,7 @@ cdef class Port:
 
     def get(self):
         """(type, flags, transaction id, payload, type header) of the next packet; None: nothing is there."""
+        self._before_read()
         self._raise_if_closed()
         while True:
             packet = self.reader.get()
@@ -315,6 +340,7 @@ cdef class Port:
     def get_many_into(self, buffer, spans):
         """Copy whole packets to `buffer`, pairs of u32 to `spans`, completions too. How many; 0: nothing is there."""
         cdef Py_ssize_t n
+        self._before_read()
         self._raise_if_closed()
         n = self.reader._get_many_into(buffer, spans, True)
         self._due()
@@ -335,11 +361,13 @@ cdef class Port:
 
     def get_many(self, limit, max_bytes):
         """A RingBatch that is given back by `commit`; None: nothing is there."""
+        self._before_read()
         self._raise_if_closed()
         return self.reader.get_many(limit, max_bytes, False)
 
     def lease_many(self, limit, max_bytes):
         """As RingReader.lease_many; its release signals."""
+        self._before_read()
         self._raise_if_closed()
         lease = self.reader.lease_many(limit, max_bytes)
         if lease is not None:

@@ -3,6 +3,8 @@
 
 cdef extern from "vmbus_ring_packets.h" nogil:
     enum:
+        VMB_PACKET_IN_BAND
+        VMB_PACKET_COMPLETION
         VMB_DESCRIPTOR
         VMB_TRAILER
         VMB_PACKET_LEAST
@@ -49,10 +51,15 @@ cdef extern from "vmbus_ring.h" nogil:
         uint8_t *data
         uint32_t size
         vmb_ring_fault fault
+        const uint8_t *armed
+        vmb_faults *faults
+        uint32_t relid
     void vmb_ring_format(vmb_ring_page *)
     void vmb_ring_copy_to(vmb_ring *, const char *, uint32_t, const void *, uint32_t)
     uint32_t vmb_ring_used(uint32_t, uint32_t, uint32_t)
     int vmb_ring_stuck(vmb_ring *)
+    void vmb_ring_step(const vmb_ring *, uint32_t)
+    void vmb_ring_delay(const vmb_ring *)
 
 cdef extern from "vmbus_ring_map.h" nogil:
     enum:

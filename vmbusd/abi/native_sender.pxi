@@ -6,10 +6,10 @@ cdef class Sender:
 
     cdef vmb_sender sender
     cdef vmb_doorbell bells[64]
-    cdef _View table, events, vpwork, ram
+    cdef _View table, events, vpwork, ram, page
     cdef tuple doorbells
 
-    def __cinit__(self, table, events, vpwork, doorbells, ram=None):
+    def __cinit__(self, table, events, vpwork, doorbells, ram=None, page=None):
         cdef Py_ssize_t vps = len(doorbells)
         cdef Py_ssize_t i
         if not 1 <= vps <= VMB_MAX_VPS:
@@ -29,6 +29,15 @@ cdef class Sender:
             self.ram = _view(ram, 0, VMB_PAGE, VMB_PAGE, True, "guest memory")
             self.sender.ram = <char *>self.ram.raw.buf
             self.sender.ram_size = <uint64_t>self.ram.raw.len
+        self.sender.faults.table = self.sender.table
+        self.sender.faults.who = VMB_FAULT_HOSTS
+        self.sender.faults.pause = _pause_for_others
+        if page is not None:
+            self.page = _view(page, 0, sizeof(vmb_host_page), 64, True, "host page")
+            self.sender.faults.fired = (<vmb_host_page *>self.page.at).fired
+
+    def __dealloc__(self):
+        vmb_faults_end(&self.sender.faults)
 
     def signal_many(self, routes):
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
@@ -59,12 +68,13 @@ cdef class Sender:
         return transitions + vmb_signal_many(&self.sender, relids, flags, n)
 
     def statistics(self):
-        """signals, transitions (0 -> 1), posts, moved (targets that changed under a signal)."""
+        """signals, transitions (0 -> 1), posts, moved (targets that changed under a signal), faults (injected)."""
         return {
             "signals": self.sender.signals,
             "transitions": self.sender.transitions,
             "posts": self.sender.posts,
             "moved": self.sender.moved,
+            "faults": self.sender.faults.injected,
         }
 
 
@@ -99,24 +109,42 @@ cdef class HostSender:
     cdef _View view
     cdef Doorbell doorbell
     cdef uint64_t rung, signals, transitions
+    cdef _View table
+    cdef vmb_faults faults
+    cdef const uint8_t *armed
 
-    def __cinit__(self, page, Doorbell doorbell not None):
+    def __cinit__(self, page, Doorbell doorbell not None, table=None):
         self.view = _view(page, 0, sizeof(vmb_host_page), 64, True, "host page")
         self.doorbell = doorbell
+        if table is not None:
+            self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
+            self.faults.table = <vmb_table *>self.table.at
+        self.faults.who = VMB_FAULT_GUESTS
+        self.faults.pause = _pause_for_others
+        self.faults.fired = (<vmb_host_page *>self.view.at).fired_in_guest
+        self.armed = _armed(&self.faults)
+
+    def __dealloc__(self):
+        vmb_faults_end(&self.faults)
 
     def signal(self, flag):
         """Set the flag and ring the host if it sleeps. True for 0 -> 1."""
         return self.raise_flag(_index(flag, VMB_FLAGS, "event flag"))
 
     cdef bint raise_flag(self, uint32_t flag) noexcept:
-        cdef int first = vmb_signal_host(<vmb_host_page *>self.view.at, &self.doorbell.bell, &self.rung, flag)
+        cdef vmb_host_page *page = <vmb_host_page *>self.view.at
+        cdef int first
+        if VMB_ARMED_AT(self.armed):
+            first = vmb_signal_host_armed(&self.faults, page, &self.doorbell.bell, &self.rung, flag)
+        else:
+            first = vmb_signal_host(page, &self.doorbell.bell, &self.rung, flag)
         self.signals += 1
         self.transitions += first
         return first != 0
 
     def statistics(self):
-        """signals, transitions (0 -> 1)."""
-        return {"signals": self.signals, "transitions": self.transitions}
+        """signals, transitions (0 -> 1), faults (injected)."""
+        return {"signals": self.signals, "transitions": self.transitions, "faults": self.faults.injected}
 
 
 cdef class HostWaiter:
@@ -127,9 +155,12 @@ cdef class HostWaiter:
     cdef uint64_t sleep
     cdef int empty
     cdef bint waiting
-    cdef readonly uint64_t storms
+    cdef _View table
+    cdef vmb_faults faults
+    cdef const uint8_t *armed
+    cdef readonly uint64_t storms, rescued
 
-    def __cinit__(self, page, Doorbell doorbell not None):
+    def __cinit__(self, page, Doorbell doorbell not None, table=None):
         cdef vmb_host_page *p
         self.view = _view(page, 0, sizeof(vmb_host_page), 64, True, "host page")
         self.doorbell = doorbell
@@ -137,6 +168,20 @@ cdef class HostWaiter:
         self.sleep = vmb_py_load(&p.idle)
         if self.sleep & 1:
             vmb_sleep_end(&p.idle, &self.sleep)
+        if table is not None:
+            self.table = _view(table, 0, sizeof(vmb_table), 64, False, "channel table")
+            self.faults.table = <vmb_table *>self.table.at
+        self.faults.who = VMB_FAULT_HOSTS
+        self.faults.fired = p.fired
+        self.faults.pause = _pause_for_others
+        self.armed = _armed(&self.faults)
+
+    def __dealloc__(self):
+        vmb_faults_end(&self.faults)
+
+    @property
+    def faults_injected(self):
+        return self.faults.injected
 
     def wait(self, double timeout):
         """Flags taken, ascending; empty after `timeout` seconds. Releases the GIL while waiting."""
@@ -148,18 +193,26 @@ cdef class HostWaiter:
         finally:
             self.waiting = False
 
+    cdef int sleep_begin(self, vmb_host_page *p) noexcept:
+        if VMB_ARMED_AT(self.armed):
+            return vmb_host_sleep_armed(&self.faults, p, &self.sleep)
+        return vmb_sleep_begin(&p.idle, &self.sleep, p.flags)
+
     cdef list serve(self, int64_t end):
         cdef vmb_host_page *p = <vmb_host_page *>self.view.at
         cdef uint16_t out[2048]
-        cdef unsigned n
+        cdef unsigned n, i
         while True:
             n = vmb_take(p.flags, out)
             if n:
                 self.empty = 0
+                if VMB_ARMED_AT(self.armed):
+                    for i in range(n):
+                        vmb_host_take_faults(&self.faults, out[i])
                 return _flag_list(out, n)
             if vmb_now_ns() >= end:
                 return []
-            if vmb_sleep_begin(&p.idle, &self.sleep, p.flags):
+            if self.sleep_begin(p):
                 try:
                     while True:
                         if self.empty >= STORM_WAKES:
@@ -175,6 +228,8 @@ cdef class HostWaiter:
                             self.empty += 1
                             break
                         if vmb_now_ns() >= end:
+                            # The next look takes them: a host looks whenever a wait is over, rung or not.
+                            self.rescued += _pending_bits(p.flags)
                             break
                 finally:
                     vmb_sleep_end(&p.idle, &self.sleep)

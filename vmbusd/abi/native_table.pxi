@@ -304,6 +304,10 @@ cdef class VpWork:
 
 
 cdef dict _work_statistics(vmb_vpwork *w):
+    cdef uint64_t faults = 0
+    cdef int i
+    for i in range(VMB_FAULT_RULES):
+        faults += vmb_py_load32(&w.fired[i])
     return {
         "passes": w.passes,
         "callbacks": w.callbacks,
@@ -317,5 +321,6 @@ cdef dict _work_statistics(vmb_vpwork *w):
         "exceptions": w.exceptions,
         "spins_won": w.spins_won,
         "spins_lost": w.spins_lost,
+        "faults": faults,
         "idle": w.idle,
     }

@@ -119,6 +119,13 @@ cdef class Worker:
         self.worker.work = <vmb_vpwork *>self.vpwork.at
         self.worker.blocks = <vmb_block *>self.blocks.at
         self.worker.vp = v
+        self.worker.faults.table = self.worker.table
+        self.worker.faults.who = VMB_FAULT_GUESTS
+        self.worker.faults.fired = self.worker.work.fired
+        self.worker.faults.pause = _pause_for_others
+
+    def __dealloc__(self):
+        vmb_faults_end(&self.worker.faults)
 
     cdef uint32_t record_of(self, uint64_t slot) noexcept:
         """The record's offset, kept inside the table whatever the word says."""
@@ -216,7 +223,7 @@ cdef class Worker:
                 if self.spin_ns and self.spin():
                     continue
                 asleep = True
-                if vmb_sleep_begin(idle, &self.worker.sleep, self.worker.flags):
+                if vmb_worker_sleep(&self.worker):
                     self.wait()
                 asleep = False
                 vmb_sleep_end(idle, &self.worker.sleep)
@@ -282,15 +289,8 @@ cdef class Worker:
                 return 0
             self.check_guards()
             if self.relook and rung == VMB_WAIT_TIMEOUT and vmb_any_pending(self.worker.flags):
-                vmb_count(&work.rescued, self.pending_bits())
+                vmb_count(&work.rescued, _pending_bits(self.worker.flags))
                 return 0
-
-    cdef uint64_t pending_bits(self) noexcept:
-        cdef uint64_t n = 0
-        cdef int i
-        for i in range(VMB_WORDS):
-            n += _popcount(vmb_py_load(&self.worker.flags[i]))
-        return n
 
     cdef uint64_t *word_of(self, flag) except NULL:
         """Where this flag stands on our page, for the thread that runs a callback."""

@@ -88,6 +88,8 @@ enum vmb_fault_step {
     VMB_STEP_RING_COPY_COMMIT = 11,
     VMB_STEP_HOST_SLEEP_ANNOUNCE_LOOK = 12,
     VMB_STEP_HOST_TAKE_DISPATCH = 13,
+    VMB_STEP_RING_KEEP_PUBLISH = 14,
+    VMB_STEP_RING_KEEP_COMMIT = 15,
 };
 
 /* One injected fault, eight words. The first is stored with an odd sequence and no kind before the others change,

@@ -24,6 +24,8 @@
 
 #include "vmbus_abi.h"
 #include "vmbus_doorbell.h"
+#include "vmbus_faults.h"
+#include "vmbus_host.h"
 #include "vmbus_pages.h"
 #include "vmbus_sleep.h"
 #include "vmbus_steps.h"
@@ -40,6 +42,7 @@ struct vmb_sender {
     uint64_t ram_size;
     uint64_t signals, transitions, posts, moved;
     uint64_t rung[VMB_MAX_VPS]; /* the last sleep of each VP that this sender rang: private, never shared */
+    struct vmb_faults faults;
 };
 
 /* Ring VP t if it sleeps and this sender has not rung this sleep yet. Also when the bit was already set:
@@ -63,12 +66,16 @@ static inline void vmb_wake(struct vmb_sender *s, uint32_t t)
     s->posts++;
 }
 
-/* Set `bits` of word `i` of VP t's page; true unless the mistake that trusts another setter is seeded. */
-static inline int vmb_raise(struct vmb_sender *s, uint32_t t, unsigned i, uint64_t bits)
+/* The same while faults are armed. A sender whose post is dropped believes that it rang. */
+VMB_COLD void vmb_wake_armed(struct vmb_sender *s, uint32_t t, uint32_t relid)
 {
-    uint64_t old = VMB_OR("signal.set", &s->pages[t].flags[i], bits);
-    s->transitions += (uint64_t)__builtin_popcountll(bits & ~old);
-    return !(VMB_MUTANT(already_set_returns) && (old & bits) == bits);
+    vmb_fault_step(&s->faults, VMB_STEP_SIGNAL_BIT_POST, relid, t);
+    uint64_t e = VMB_LOAD("signal.idle", &s->work[t].idle, VMB_SEQ_CST);
+    if ((e & 1) && e != s->rung[t]) {
+        s->posts += vmb_fault_post(&s->faults, &s->doorbells[t], relid, t);
+        s->rung[t] = e;
+    }
+    vmb_fault_step(&s->faults, VMB_STEP_SIGNAL_POST_RELOAD, relid, t);
 }
 
 /* Set one bit and say whether it was 0. Written so that x86 makes it one `lock bts`, which takes the line once:
@@ -107,7 +114,10 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
     s->transitions += (uint64_t)first;
     for (;;) {
         (void)vmb_set_one(&s->pages[t ^ VMB_TARGET_PAGE].flags[0], 0);
-        vmb_wake(s, t ^ VMB_TARGET_PAGE);
+        if (VMB_ARMED(s->table))
+            vmb_wake_armed(s, t ^ VMB_TARGET_PAGE, relid);
+        else
+            vmb_wake(s, t ^ VMB_TARGET_PAGE);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t || !vmb_is_paged(s, now))
             return first;
@@ -116,8 +126,9 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
     }
 }
 
-/* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
-static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
+/* vmb_signal, with faults or without: the compiler makes two functions of it. */
+static inline __attribute__((always_inline)) int vmb_signal_as(struct vmb_sender *s, uint32_t relid, uint32_t flag,
+                                                               const int armed)
 {
     uint32_t *target = &s->table->record[relid].target_vp;
     uint32_t t = VMB_LOAD("signal.target", target, VMB_SEQ_CST);
@@ -127,7 +138,9 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     while (t < s->vps) { /* VMB_NO_TARGET and anything out of range: no interrupt is wanted */
         int first = vmb_set_one(&s->pages[t].flags[flag / 64], flag & 63);
         s->transitions += (uint64_t)first;
-        if (first || !VMB_MUTANT(already_set_returns))
+        if (armed)
+            vmb_wake_armed(s, t, relid);
+        else if (first || !VMB_MUTANT(already_set_returns))
             vmb_wake(s, t);
         uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t)
@@ -140,72 +153,15 @@ static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag
     return s->transitions != before;
 }
 
-/* Channels of one vmb_signal_many: the whole table fits. */
-#define VMB_BATCH VMB_FLAGS
-
-/* Set the bits of routes [i, n) that share a word, one fetch-or per target VP. Notes each route's target in
- * `at`, adds the VPs to *woken, and returns the end of the run. */
-static inline unsigned vmb_raise_run(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
-                                     unsigned i, unsigned n, uint32_t *at, uint64_t *woken)
+VMB_COLD int vmb_signal_armed(struct vmb_sender *s, uint32_t relid, uint32_t flag)
 {
-    uint64_t bits[VMB_MAX_VPS], touched = 0;
-    const unsigned word = flags[i] / 64u;
-
-    for (; i < n && flags[i] / 64u == word; i++) {
-        uint32_t t = at[i] = VMB_LOAD("signal.target", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST);
-        if (t >= s->vps)
-            continue;
-        bits[t] = (touched >> t & 1 ? bits[t] : 0) | VMB_BIT(flags[i]);
-        touched |= 1ull << t;
-    }
-    for (uint64_t rest = touched; rest; rest &= rest - 1) {
-        uint32_t t = (uint32_t)__builtin_ctzll(rest);
-        if (vmb_raise(s, t, word, bits[t]))
-            *woken |= 1ull << t;
-    }
-    return i;
+    return vmb_signal_as(s, relid, flag, 1);
 }
 
-/* Signal at most VMB_BATCH channels. Each still sees target, or, idle, reload in this order, but all bits are
- * set before the first VP is woken: a VP that sleeps then wakes to the whole batch instead of to its first
- * word. Returns how many bits went from 0 to 1. */
-static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
-                                       unsigned n)
+/* Signal one channel. Returns 1 if its bit went from 0 to 1 on a VP, else 0. */
+static inline int vmb_signal(struct vmb_sender *s, uint32_t relid, uint32_t flag)
 {
-    uint64_t before = s->transitions, woken = 0;
-    uint32_t at[VMB_BATCH];
-
-    s->signals += n;
-    for (unsigned i = 0; i < n;)
-        i = vmb_raise_run(s, relids, flags, i, n, at, &woken);
-    for (; woken; woken &= woken - 1)
-        vmb_wake(s, (uint32_t)__builtin_ctzll(woken));
-    for (unsigned i = 0; i < n; i++) {
-        if (at[i] >= s->vps) {
-            if (vmb_is_paged(s, at[i]))
-                vmb_signal_paged(s, relids[i]);
-            continue;
-        }
-        if (VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
-            continue;
-        s->moved++;
-        s->signals--; /* counted again there */
-        vmb_signal(s, relids[i], flags[i]);
-    }
-    return s->transitions - before;
-}
-
-/* The other direction: one page, one waiter, no targets and no claims. */
-static inline int vmb_signal_host(struct vmb_host_page *page, struct vmb_doorbell *bell, uint64_t *rung,
-                                  uint32_t flag)
-{
-    uint64_t old = VMB_OR("host.set", &page->flags[flag / 64], VMB_BIT(flag));
-    uint64_t e = VMB_LOAD("host.idle", &page->idle, VMB_SEQ_CST);
-    if ((e & 1) && e != *rung) {
-        VMB_POST("host.post", bell);
-        *rung = e;
-    }
-    return !(old & VMB_BIT(flag));
+    return VMB_ARMED(s->table) ? vmb_signal_armed(s, relid, flag) : vmb_signal_as(s, relid, flag, 0);
 }
 
 /* ---- worker: plays VP `vp` -------------------------------------------------------------------------------- */
@@ -217,39 +173,10 @@ struct vmb_worker {
     struct vmb_block *blocks;
     uint32_t vp;
     uint64_t sleep; /* number of the last sleep */
+    struct vmb_faults faults;
 };
 
 typedef void (*vmb_callback)(void *context, uint32_t flag, uint64_t slot);
-
-/* Look at the page up to `turns` times. Returns 1 when something is pending. */
-static inline int vmb_look(uint64_t *flags, unsigned turns)
-{
-    while (turns--) {
-        for (unsigned i = 0; i < VMB_WORDS; i++)
-            if (VMB_LOAD("look", &flags[i], VMB_SEQ_CST))
-                return 1;
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
-    }
-    return 0;
-}
-
-#define VMB_SPIN_TURNS 16u /* looks between two readings of the clock, which costs as much as several looks */
-
-/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
-static inline int vmb_spin(uint64_t *flags, int64_t span)
-{
-    const int64_t until = vmb_now_ns() + span;
-
-    do {
-        if (vmb_look(flags, VMB_SPIN_TURNS))
-            return 1;
-    } while (vmb_now_ns() < until);
-    return 0;
-}
 
 /* A counter with one writer: a plain add that other processes may read at any time. */
 static inline void vmb_count(uint64_t *counter, uint64_t n)
@@ -268,11 +195,19 @@ static inline void vmb_worker_begin(struct vmb_worker *w)
             VMB_STORE("begin.zero", &w->flags[i], 0ull, VMB_SEQ_CST);
 }
 
+VMB_COLD void vmb_dispatch_faults(struct vmb_worker *w, uint32_t flag)
+{
+    const uint32_t relid = vmb_fault_relid(w->table, flag);
+    vmb_fault_step(&w->faults, VMB_STEP_DISPATCH_CLAIM_CALLBACK, relid, w->vp);
+    vmb_fault_delay(&w->faults, VMB_FAULT_DELAY_DISPATCH, relid, w->vp);
+}
+
 /* Claim a channel, then look at the table, then call, then let go.
  *
  * Claimed by another VP: leave AGAIN with an rmw, also when AGAIN is already there: it is this write that
  * orders the sender's data, which we have acquired with the bit, before the owner's next callback. */
-static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+static inline __attribute__((always_inline)) void
+vmb_dispatch_as(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context, const int armed)
 {
     uint64_t *slot = &w->table->slot[flag];
     uint32_t *claim = &w->blocks[flag].claim;
@@ -305,6 +240,8 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     if (!VMB_MUTANT(table_before_claim))
         s = VMB_LOAD("dispatch.slot", slot, VMB_SEQ_CST);
     if (s & VMB_SLOT_OPEN) {
+        if (armed)
+            vmb_dispatch_faults(w, flag);
         vmb_count(&w->work->callbacks, 1);
         vmb_count(&w->blocks[flag].interrupts, 1);
         call(context, flag, s);
@@ -313,6 +250,8 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     }
     if (VMB_MUTANT(no_claim))
         return;
+    if (armed)
+        vmb_fault_step(&w->faults, VMB_STEP_DISPATCH_LET_GO, vmb_fault_relid(w->table, flag), w->vp);
     if (VMB_MUTANT(plain_let_go)) {
         VMB_STORE("dispatch.let_go", claim, 0u, VMB_RELEASE);
         return;
@@ -325,38 +264,78 @@ static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callbac
     }
 }
 
+static inline void vmb_dispatch(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+{
+    vmb_dispatch_as(w, flag, call, context, 0);
+}
+
+VMB_COLD void vmb_dispatch_armed(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context)
+{
+    vmb_dispatch_as(w, flag, call, context, 1);
+}
+
 /* What a pass does for one bit: vmb_dispatch, or another design to compare it with. */
 typedef void (*vmb_dispatcher)(struct vmb_worker *w, uint32_t flag, vmb_callback call, void *context);
 
-/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending. `dispatch` is a constant
- * wherever this is used, so the compiler sees through it.
+/* One pass over the page, with faults or without. Returns the number of bits seen; 0 = nothing was pending. `dispatch`
+ * and `armed` are constants wherever this is used, so the compiler sees through them.
  *
  * The word is copied to `taken` before it leaves the page: what a worker held when it died is put back from
  * there. `taken` covers the callbacks as well and is cleared after the last of them. */
 static inline __attribute__((always_inline)) unsigned
-vmb_drain_by(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context)
+vmb_drain_as(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context, const int armed)
 {
     unsigned seen = 0;
 
+    if (armed)
+        vmb_fault_stuck(&w->faults, w->vp);
     vmb_count(&w->work->passes, 1);
     for (unsigned i = 0; i < VMB_WORDS; i++) {
         uint64_t bits = VMB_LOAD("drain.look", &w->flags[i], VMB_SEQ_CST);
         if (!bits)
             continue;
         VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
+        if (armed)
+            vmb_fault_step(&w->faults, VMB_STEP_DRAIN_TAKEN_CLEAR, 0, w->vp);
         VMB_AND("drain.clear", &w->flags[i], ~bits);
         for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
             dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
             seen++;
         }
+        if (armed)
+            vmb_fault_step(&w->faults, VMB_STEP_DRAIN_DONE, 0, w->vp);
         VMB_STORE("drain.done", &w->work->taken[i], 0ull, VMB_RELEASE);
     }
     return seen;
 }
 
+VMB_COLD unsigned vmb_drain_armed(struct vmb_worker *w, vmb_callback call, void *context)
+{
+    return vmb_drain_as(w, vmb_dispatch_armed, call, context, 1);
+}
+
+/* One pass over the page by another design, which knows no faults. */
+static inline __attribute__((always_inline)) unsigned
+vmb_drain_by(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, void *context)
+{
+    return vmb_drain_as(w, dispatch, call, context, 0);
+}
+
+/* One pass over the page. Returns the number of bits seen; 0 = nothing was pending. */
 static inline unsigned vmb_drain(struct vmb_worker *w, vmb_callback call, void *context)
 {
-    return vmb_drain_by(w, vmb_dispatch, call, context);
+    return VMB_ARMED(w->table) ? vmb_drain_armed(w, call, context) : vmb_drain_by(w, vmb_dispatch, call, context);
+}
+
+/* vmb_sleep_begin of a worker's own page. */
+static inline int vmb_worker_sleep(struct vmb_worker *w)
+{
+    uint64_t *idle = &w->work->idle;
+    if (!VMB_ARMED(w->table))
+        return vmb_sleep_begin(idle, &w->sleep, w->flags);
+    vmb_sleep_announce(idle, &w->sleep, w->flags);
+    vmb_fault_step(&w->faults, VMB_STEP_SLEEP_ANNOUNCE_LOOK, 0, w->vp);
+    return !vmb_any_pending(w->flags);
 }
 
 /* What stands in for vmb_drain in a worker that is told to use it. */
@@ -365,5 +344,7 @@ struct vmb_pass {
     void *own;
 };
 #define VMB_PASS_CAPSULE "vmbusd.vmb_pass"
+
+#include "vmbus_batch.h"
 
 #endif

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "vmbus_abi.h"
+#include "vmbus_faults.h"
 #include "vmbus_ring_packets.h"
 #include "vmbus_steps.h"
 
@@ -48,6 +49,9 @@ struct vmb_ring {
     uint32_t size;     /* bytes of the data area: a multiple of 8, any number of pages */
     uint32_t mirrored; /* the data area is mapped twice, one after the other: nothing wraps */
     struct vmb_ring_fault fault;
+    const uint8_t *armed;      /* the table's fault_armed, or one that never is */
+    struct vmb_faults *faults; /* whose faults are injected while it is */
+    uint32_t relid;
 };
 
 /* The largest data area: indices are u32 and are added before they are wrapped. */
@@ -126,9 +130,22 @@ static inline int vmb_ring_begin(struct vmb_ring *ring, struct vmb_ring_page *pa
                                  int mirrored)
 {
     *ring = (struct vmb_ring){.page = page, .data = data, .size = size, .mirrored = mirrored != 0};
+    ring->armed = &vmb_never_armed;
     if (vmb_ring_judge(ring, VMB_FIELD_WRITE_INDEX, VMB_LOAD("begin.write", &page->write_index, VMB_SEQ_CST)))
         (void)vmb_ring_judge(ring, VMB_FIELD_READ_INDEX, VMB_LOAD("begin.read", &page->read_index, VMB_SEQ_CST));
     return ring->fault.field ? VMB_RING_DEAD : VMB_RING_OK;
+}
+
+/* A step of a write or a read at which a rule may end this process. */
+VMB_COLD void vmb_ring_step(const struct vmb_ring *ring, uint32_t step)
+{
+    vmb_fault_step(ring->faults, step, ring->relid, VMB_FAULT_ANY);
+}
+
+/* What a read waits first if a rule says so. */
+VMB_COLD void vmb_ring_delay(const struct vmb_ring *ring)
+{
+    vmb_fault_delay(ring->faults, VMB_FAULT_DELAY_READ, ring->relid, VMB_FAULT_ANY);
 }
 
 /* ---- unstick: who of this ring's two ends sleeps on something -------------------------------------------- */

@@ -260,8 +260,13 @@ static inline int vmb_reader_commit(struct vmb_ring_reader *r)
 
     if (!freed)
         return 0;
+    const int armed = VMB_ARMED_AT(r->ring.armed);
+    if (armed)
+        vmb_ring_step(&r->ring, VMB_STEP_RING_COPY_COMMIT);
     if (r->kept) /* first: where the next process goes on must not lie in what the writer may overwrite */
         VMB_STORE("commit.keep", r->kept, r->read, VMB_RELEASE);
+    if (armed && r->kept)
+        vmb_ring_step(&r->ring, VMB_STEP_RING_KEEP_COMMIT);
     VMB_STORE("commit.read", &page->read_index, r->read,
               VMB_MUTANT(ring_commit_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);
     r->committed = r->read;

@@ -175,8 +175,13 @@ static inline int vmb_writer_publish(struct vmb_ring_writer *w)
 
     if (now == old)
         return 0;
+    const int armed = VMB_ARMED_AT(w->ring.armed);
+    if (armed)
+        vmb_ring_step(&w->ring, VMB_STEP_RING_COPY_PUBLISH);
     if (w->kept) /* first, so that whoever goes on after our death publishes what the reader may have seen */
         VMB_STORE("publish.keep", w->kept, now, VMB_RELEASE);
+    if (armed && w->kept)
+        vmb_ring_step(&w->ring, VMB_STEP_RING_KEEP_PUBLISH);
     if (!VMB_MUTANT(ring_publish_before_copy))
         VMB_STORE("publish.index", &page->write_index, now,
                   VMB_MUTANT(ring_publish_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * A page of event flags as its waiter sees it: what is pending, taking it, and going to sleep over it.
+ * A page of event flags as its waiter sees it: what is pending, taking it, spinning and sleeping over it.
  *
  * The same for a VP and for a host. docs/signal-protocol.md sections 3 and 4; step names are those of that page.
  */
@@ -8,6 +8,7 @@
 #define VMBUS_SLEEP_H
 
 #include "vmbus_abi.h"
+#include "vmbus_doorbell.h"
 #include "vmbus_steps.h"
 
 #define VMB_BIT(flag) (1ull << ((flag) & 63u))
@@ -39,15 +40,54 @@ static inline unsigned vmb_take(uint64_t *flags, uint16_t *out)
     return n;
 }
 
+/* ---- spinning: looking before sleeping ------------------------------------------------------------------- */
+
+/* Look at the page up to `turns` times. Returns 1 when something is pending. */
+static inline int vmb_look(uint64_t *flags, unsigned turns)
+{
+    while (turns--) {
+        for (unsigned i = 0; i < VMB_WORDS; i++)
+            if (VMB_LOAD("look", &flags[i], VMB_SEQ_CST))
+                return 1;
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
+    return 0;
+}
+
+#define VMB_SPIN_TURNS 16u /* looks between two readings of the clock, which costs as much as several looks */
+
+/* Look at the page for at most `span` ns before announcing a sleep. Returns 1 when something is pending. */
+static inline int vmb_spin(uint64_t *flags, int64_t span)
+{
+    const int64_t until = vmb_now_ns() + span;
+
+    do {
+        if (vmb_look(flags, VMB_SPIN_TURNS))
+            return 1;
+    } while (vmb_now_ns() < until);
+    return 0;
+}
+
 /* ---- sleeping: the waiter alone writes its idle word ----------------------------------------------------- */
 
-/* Announce sleep number *e and look once more. Returns 1 if the caller must wait for its doorbell. */
-static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
+/* Announce sleep number *e. */
+static inline void vmb_sleep_announce(uint64_t *idle, uint64_t *e, uint64_t *flags)
 {
+    (void)flags;
     if (VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post))
         VMB_STORE("sleep.clear_mark", flags - VMB_FLAGS_OFFSET / sizeof *flags, 0ull, VMB_SEQ_CST);
     *e += 1;
     VMB_STORE("sleep.announce", idle, *e, VMB_MUTANT(idle_not_seq_cst) ? VMB_RELAXED : VMB_SEQ_CST);
+}
+
+/* Announce sleep number *e and look once more. Returns 1 if the caller must wait for its doorbell. */
+static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
+{
+    vmb_sleep_announce(idle, e, flags);
     return VMB_MUTANT(no_second_look) || !vmb_any_pending(flags);
 }
 

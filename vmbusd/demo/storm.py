@@ -141,12 +141,14 @@ def storm(
     host_processes: int,
     workers: Literal["thread", "process"] = "process",
     packet_channels: int = 0,
+    relook: bool = False,
     prepare: Callable[[Guest], None] = lambda _guest: None,
     driver: type[StormDriver] = StormDriver,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
-    Each host has `packet_channels` besides its share of `channels`; `prepare` has the guest before it starts.
+    Each host has `packet_channels` besides its share of `channels`; `prepare` has the guest before it starts;
+    `relook` is as of `Guest.start`.
     """
     shares = [channels // host_processes + (n < channels % host_processes) for n in range(host_processes)]
     with ExitStack() as stack:
@@ -156,7 +158,7 @@ def storm(
         guest.register(driver())
         guest.register(PacketDriver())
         prepare(guest)
-        guest.start(vps, workers)
+        guest.start(vps, workers, relook=relook)
         if not guest.wait_ready(OPEN_SECONDS):
             raise DemoError(f"{channels} channels were not open within {OPEN_SECONDS:g} s")
         opened = [channel for channel in guest.channels if channel.is_open]

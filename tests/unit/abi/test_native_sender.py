@@ -33,7 +33,7 @@ def test_a_sleeping_vp_is_rung_once_for_each_sleep(world: World) -> None:
     asleep(world, 0, 10)
     route.signal()
     assert world.bells[0].drain() == 0
-    assert world.sender.statistics() == {"signals": 4, "transitions": 0, "posts": 2, "moved": 0}
+    assert world.sender.statistics() == {"signals": 4, "transitions": 0, "posts": 2, "moved": 0, "faults": 0}
 
 
 def test_each_sender_rings_for_itself(world: World) -> None:
@@ -72,7 +72,7 @@ def test_no_target_means_no_interrupt(target: int, world: World) -> None:
     assert world.sender.signal_many([route]) == 0
     assert not world.pages[0].any()
     assert world.bells[0].drain() == 0
-    assert world.sender.statistics() == {"signals": 2, "transitions": 0, "posts": 0, "moved": 0}
+    assert world.sender.statistics() == {"signals": 2, "transitions": 0, "posts": 0, "moved": 0, "faults": 0}
 
 
 def test_a_route_that_is_not_live_does_nothing(world: World) -> None:
@@ -147,7 +147,7 @@ def test_a_guest_signals_its_host() -> None:
     assert bell.drain() == 0
     assert waiter.wait(0) == [5, 64, 2047]
     assert waiter.wait(0) == []
-    assert sender.statistics() == {"signals": 4, "transitions": 3}
+    assert sender.statistics() == {"signals": 4, "transitions": 3, "faults": 0}
 
 
 def test_a_sleeping_host_is_woken() -> None:

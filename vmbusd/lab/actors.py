@@ -1,8 +1,8 @@
 """Who acts in a replay: the device that sends, the driver that reads, and VPs that move when they are told.
 
 A VP is a real worker in a thread: the shipped loop, sleep and doorbell, and passes over its page that stop at
-named steps. A list is changed while the VP that owns it is between two passes: asleep, or held at the first
-step of one. So does a call to another CPU, which comes before a VMBus interrupt that is pending there.
+named steps. A list is changed while the VP that owns it serves no interrupt: it is asleep, or held before it
+has taken one. So does a call to another CPU, which comes before a VMBus interrupt that is pending there.
 """
 
 import threading
@@ -26,11 +26,12 @@ from vmbusd.lab.stepped import SteppedPasses
 
 INTERFACE: Final = UUID("5c8f1b52-9e0d-4a0b-8f55-7a2c8d1f6b31")
 NAMES: Final = "AB"
-_FIRST_STEP: Final = "pass.design"
+_NOTHING_TAKEN: Final = (None, "pass.design", "drain.look", "serve.look")
+"""Where a VP can be that is not serving an interrupt; a doorbell may be rung for nothing at any time."""
 
 
 class PacketDevice(Device):
-    """Sends when the scene says so. Attributes: `channel`, None while it is closed."""
+    """Sends one packet at once, others when the scene says so. Attributes: `channel`, None while closed."""
 
     interface = INTERFACE
 
@@ -38,7 +39,8 @@ class PacketDevice(Device):
         self.channel: HostChannel | None = None
 
     def on_open(self, channel: HostChannel) -> None:
-        """Remember where to send."""
+        """Remember where to send, and leave a packet for the host's first look at the ring."""
+        channel.send(b"a packet that nobody reads yet")
         self.channel = channel
 
     def on_close(self, channel: HostChannel) -> None:  # noqa: ARG002
@@ -149,13 +151,13 @@ class Vp:
 
     def link(self) -> None:
         """L2: put the channel on this VP's list."""
-        self._between_passes("link")
+        self._outside_interrupts("link")
         if not self._lists.link(self.number, self._relid):
             raise ReplayError(f"relid {self._relid} is on a list already")
 
     def unlink(self) -> None:
         """L1: take the channel off this VP's list."""
-        self._between_passes("unlink")
+        self._outside_interrupts("unlink")
         if not self._lists.unlink(self.number, self._relid):
             raise ReplayError(f"relid {self._relid} is not on the list of {self.name}")
 
@@ -173,9 +175,9 @@ class Vp:
 
     # -- small change ----------------------------------------------------------------------------------------
 
-    def _between_passes(self, what: str) -> None:
-        if self._hold.at not in (None, _FIRST_STEP):
-            raise ReplayError(f"{self.name} is in the middle of a pass and cannot {what}")
+    def _outside_interrupts(self, what: str) -> None:
+        if self._hold.at not in _NOTHING_TAKEN:
+            raise ReplayError(f"{self.name} is serving an interrupt and cannot {what}")
 
     def _is_at_rest(self) -> bool:
         if not self._thread.is_alive():

@@ -6,8 +6,8 @@ decides whether the host signals. Held are only the guest's MODIFYCHANNEL, in a 
 daemon, and the VPs, at the steps of a pass over their pages. All but the daemon are threads of this process,
 but what one step leaves for another lies in shared memory alone.
 
-A host looks once, 0.1 s after an open, for a guest that sleeps on packets (case 073). The scene lets it find
-one before anything is replayed, so that this look cannot help a channel later.
+A host looks once, 0.1 s after an open, for a guest that sleeps on packets (case 073). The device leaves it
+one to find, and nothing is replayed before it has: so this look cannot help a channel later.
 """
 
 from collections.abc import Iterator
@@ -188,7 +188,6 @@ def scene(runtime_dir: Path) -> Iterator[Scene]:
         sender = device.channel
         if sender is None:
             raise ReplayError("the channel was closed while the scene was set")
-        sender.send(b"a packet that nobody reads yet")
         wait_until(lambda: host.statistics()["unstuck"] > 0, "the host looks at the ring after the open")
         vps = [
             stack.enter_context(_vp(runtime_dir, number, connection.registry, channel.relid))

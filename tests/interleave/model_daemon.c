@@ -257,8 +257,13 @@ static bool retire_step(const struct model *model)
         return to(clears_first ? RING_NEW : SWEEP_CLEAR, "sweep: or pending");
     case SWEEP_CLEAR:
         *rmw(PENDING + p->a) &= (uint8_t)~p->b;
-        p->b = clears_first ? p->b : 0;
-        return to(clears_first ? SWEEP_SET : RING_NEW, "sweep: and pending");
+        if (VMB_MUTANT(handover_sets_once))
+            p->b = 0;
+        return to(clears_first ? SWEEP_SET : p->b ? SWEEP_AGAIN : RING_NEW, "sweep: and pending");
+    case SWEEP_AGAIN: /* a host may have set the bit on the old page once more, and died before its reload */
+        *rmw(PENDING + live) |= p->b;
+        p->b = 0;
+        return to(RING_NEW, "sweep: or pending again");
     default: ++*rmw(SEMAPHORE + live); return retired(model);
     }
 }

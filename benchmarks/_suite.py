@@ -30,6 +30,8 @@ TITLES = {
     "floor": "C, built from the same headers",
     "python": "what Python offers",
     "ours": "ours: bit, table, claim, journal and Python callback",
+    "without": "C, built without the hooks of injected faults",
+    "hooks": "the same with the hooks, unarmed",
 }
 WAY, ID, CALLBACK, ITEM = "ns one way", "ns per id", "ns per callback", "ns per item"
 
@@ -40,8 +42,9 @@ Result = float | tuple[float, ...]
 class Suite:
     """All measurements: `two` are the cores, `less` divides the turns."""
 
-    def __init__(self, floors: Floors, two: Cores, less: int) -> None:
+    def __init__(self, floors: Floors, bare: Floors, two: Cores, less: int) -> None:
         self.floors = floors
+        self.bare = bare
         self.two = two
         self.one = (two[1], two[1])
         self.less = less
@@ -57,6 +60,7 @@ class Suite:
         for count in COUNTS:
             self._drains(count, self._turns(200_000 // count))
         self._one_of_many()
+        self._hooks()
         if two[0] == two[1]:
             for rows, _ in self.measures:
                 for row in rows:
@@ -177,6 +181,25 @@ class Suite:
             label = f"{label}, 2047 open"
             self._add(f"ours.{key}.2047", label, "ns", _call(run, many, core, turns), against, Goal(1.25))
 
+    def _hooks(self) -> None:
+        """The C loops with the hooks of injected faults compiled in and unarmed, against a build without.
+
+        With one channel the two builds differ by a fifth, either way, as the compiler lays them out.
+        """
+        core, turns = self.one[0], self._turns(1_000_000)
+        for count in (COUNTS[0], COUNTS[-1]):
+            each = max(turns // count, 2)
+            pairs = (("one", "vmb_signal + vmb_drain"), ("callbacks", "set + drain"))
+            for mode, what in pairs:
+                label = f"{what}, {count} open"
+                key = f"without.{mode}.{count}"
+                bare = _call(self.bare.run, mode, core, count, each)
+                self._add(key, f"{label}, no hooks", CALLBACK, bare)
+                hooked = _call(self.floors.run, mode, core, count, each)
+                goal = Goal(0.97, rate=True) if count == COUNTS[-1] else None
+                hooks = f"hooks.{mode}.{count}"
+                self._add(hooks, f"{label}, unarmed", CALLBACK, hooked, key, goal, rate=True)
+
     def rows(self) -> dict[str, Row]:
         """By key, the groups one after the other."""
         rows = [row for measure, _ in self.measures for row in measure]
@@ -238,8 +261,8 @@ def main() -> int:
         "machine": machine(options.cores),
         "mutants": list(native.MUTANTS),
     }
-    with compiled() as floors:
-        suite = Suite(floors, options.cores, QUICK if options.quick else 1)
+    with compiled() as floors, compiled("floors.c", "-DVMB_NO_FAULTS") as bare:
+        suite = Suite(floors, bare, options.cores, QUICK if options.quick else 1)
         for _ in range(rounds):
             suite.round()
     head |= {"rounds": rounds, "quick": options.quick, "seconds": time.monotonic() - begun}

@@ -8,6 +8,7 @@
  *   floors ids CORE FLAGS N        vmb_signal_many, then vmb_take:                       ns per id
  *   floors callbacks CORE FLAGS N  vmb_signal_many, then vmb_drain (taken, claim, slot,
  *                                  C callback, let go):                                  ns per callback
+ *   floors one CORE FLAGS N        the same with vmb_signal for each:                    ns per callback
  *
  * Prints one number. All memory is anonymous and shared, as the benchmarks' own, so that both meet the same
  * pages; the process ends itself after LIMIT seconds whatever happens.
@@ -126,6 +127,19 @@ static double ping_pong(void (*trip)(struct table_tennis *, int, uint64_t), int 
     return spent;
 }
 
+/* As the core has them: functions of their own, whatever the loop around them looks like. */
+__attribute__((noinline)) static void signal_one(struct vmb_sender *s, uint32_t relid) { vmb_signal(s, relid, relid); }
+
+__attribute__((noinline)) static void signal_all(struct vmb_sender *s, const uint16_t *relids, unsigned n)
+{
+    vmb_signal_many(s, relids, relids, n);
+}
+
+__attribute__((noinline)) static void pass(struct vmb_worker *w, vmb_callback call, uint64_t *context)
+{
+    vmb_drain(w, call, context);
+}
+
 static uint64_t delivered;
 
 __attribute__((noinline)) static void callback(void *context, uint32_t flag, uint64_t slot)
@@ -134,7 +148,7 @@ __attribute__((noinline)) static void callback(void *context, uint32_t flag, uin
     ++*(uint64_t *)context;
 }
 
-enum how { TAKE, IDS, CALLBACKS };
+enum how { TAKE, IDS, CALLBACKS, ONE };
 
 /* A partition of one VP with `flags` open channels, relids from 1, all of them signalled and served n times. */
 static double drain(enum how how, unsigned flags, long n)
@@ -170,11 +184,14 @@ static double drain(enum how how, unsigned flags, long n)
             for (unsigned k = 0; k < VMB_WORDS; k++)
                 if (words[k])
                     (void)VMB_OR("set", &page->flags[k], words[k]);
+        } else if (how == ONE) {
+            for (unsigned k = 0; k < flags; k++)
+                signal_one(&sender, relids[k]);
         } else {
-            vmb_signal_many(&sender, relids, relids, flags);
+            signal_all(&sender, relids, flags);
         }
-        if (how == CALLBACKS)
-            vmb_drain(&worker, callback, &delivered);
+        if (how == CALLBACKS || how == ONE)
+            pass(&worker, callback, &delivered);
         else
             delivered += vmb_take(page->flags, out);
     }
@@ -189,9 +206,9 @@ static double drain(enum how how, unsigned flags, long n)
 
 int main(int argc, char **argv)
 {
-    static const char *const modes[] = {"take", "ids", "callbacks"};
+    static const char *const modes[] = {"take", "ids", "callbacks", "one"};
     if (argc != 5) {
-        fprintf(stderr, "usage: floors semaphore|line CORE CORE MS | take|ids|callbacks CORE FLAGS N\n");
+        fprintf(stderr, "usage: floors semaphore|line CORE CORE MS | take|ids|callbacks|one CORE FLAGS N\n");
         return 2;
     }
     int first = atoi(argv[2]), second = atoi(argv[3]);
@@ -202,7 +219,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "line"))
         return printf("%.3f\n", ping_pong(by_line, first, second, n)) < 0;
     pin(first);
-    for (enum how how = TAKE; how <= CALLBACKS; how++)
+    for (enum how how = TAKE; how <= ONE; how++)
         if (!strcmp(argv[1], modes[how]) && second >= 1 && second < (int)VMB_FLAGS)
             return printf("%.3f\n", drain(how, (unsigned)second, n)) < 0;
     fprintf(stderr, "floors: no mode %s with these numbers\n", argv[1]);

@@ -374,7 +374,9 @@ class Core:
             return self._left
         opened = sum(offer.channel is not None for offer in list(self.offers.values()))
         now = {"offers": len(self.offers), "open": opened, "resumed": self.link.resumed}
-        return {**now, **self._counts, **self.sender.statistics()}
+        sent, waiter = self.sender.statistics(), self.feed.waiter
+        heard = {"faults": sent["faults"] + waiter.faults_injected, "rescued": waiter.rescued}
+        return {**now, **self._counts, **sent, **heard}
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -43,6 +43,16 @@ static inline unsigned vmb_raise_run(struct vmb_sender *s, const uint16_t *relid
     return i;
 }
 
+/* One by one while faults are armed: each channel has its own. */
+VMB_COLD uint64_t vmb_signal_many_armed(struct vmb_sender *s, const uint16_t *relids, const uint16_t *flags,
+                                        unsigned n)
+{
+    const uint64_t before = s->transitions;
+    for (unsigned i = 0; i < n; i++)
+        vmb_signal_armed(s, relids[i], flags[i]);
+    return s->transitions - before;
+}
+
 /* Signal at most VMB_BATCH channels. Each still sees target, or, idle, reload in this order, but all bits are
  * set before the first VP is woken: a VP that sleeps then wakes to the whole batch instead of to its first
  * word. Returns how many bits went from 0 to 1. */
@@ -52,11 +62,8 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
     uint64_t before = s->transitions, woken = 0;
     uint32_t at[VMB_BATCH];
 
-    if (VMB_ARMED(s->table)) { /* one by one: each has its own faults */
-        for (unsigned i = 0; i < n; i++)
-            vmb_signal_armed(s, relids[i], flags[i]);
-        return s->transitions - before;
-    }
+    if (VMB_ARMED(s->table))
+        return vmb_signal_many_armed(s, relids, flags, n);
     s->signals += n;
     for (unsigned i = 0; i < n;)
         i = vmb_raise_run(s, relids, flags, i, n, at, &woken);

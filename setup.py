@@ -1,4 +1,4 @@
-"""Builds the extension modules: the native core, and the lab's lists; the rest is in pyproject.toml."""
+"""Builds the extension modules: the native core, and the lab's; the rest is in pyproject.toml."""
 
 import os
 import shlex
@@ -19,12 +19,15 @@ native = Extension(
     extra_compile_args=[*FLAGS, *shlex.split(os.environ.get("VMBUSD_CFLAGS", ""))],
 )
 
-lab = Extension(
-    "vmbusd.lab.percpu",
-    sources=["vmbusd/lab/percpu.pyx"],
-    include_dirs=["vmbusd/lab", "vmbusd/abi"],
-    depends=sorted(glob("vmbusd/lab/*.h") + glob("vmbusd/abi/*.h")),
-    extra_compile_args=native.extra_compile_args,
-)
+lab = [
+    Extension(
+        f"vmbusd.lab.{name}",
+        sources=[f"vmbusd/lab/{name}.pyx"],
+        include_dirs=["vmbusd/lab", "vmbusd/abi"],
+        depends=sorted(glob("vmbusd/lab/*.h") + glob("vmbusd/abi/*.h")),
+        extra_compile_args=native.extra_compile_args,
+    )
+    for name in ("percpu", "stepped")
+]
 
-setup(ext_modules=cythonize([native, lab], build_dir="build/cython"))
+setup(ext_modules=cythonize([native, *lab], build_dir="build/cython"))

@@ -31,7 +31,7 @@ from guest_client.session import Session
 from guest_client.supervisor import COMMAND
 from guest_client.versions import options
 from guest_client.vps import STATES, VpOrders
-from guest_client.worker import Service, check_cpus
+from guest_client.worker import ADMIT_TIMEOUT, Service, check_cpus
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import attach
 from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
@@ -184,7 +184,9 @@ class Guest(Session):
             raise UsageError("a guest runs once")
         pinning = list(cpus or ())
         check_cpus(pinning)
-        service = Service(self.partition, self._runtime_dir, relook=relook, spin=spin)
+        grace = self._connection.attached.welcome.grace / 1000
+        patience = max(ADMIT_TIMEOUT, grace)
+        service = Service(self.partition, self._runtime_dir, relook, spin, patience)
         if workers == "thread":
             self._players = ThreadPlayers(service, self._connection, count, pinning, self._fail)
         else:

@@ -223,6 +223,7 @@ class ProcessPlayers:
             "vp": vp,
             "relook": self._service.relook,
             "spin": self._service.spin,
+            "patience": self._service.patience,
             "cpu": self._cpus[vp % len(self._cpus)] if self._cpus else None,
             "drivers": self._drivers,
             "lost": self._known_lost(),

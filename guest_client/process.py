@@ -9,6 +9,7 @@ signal-protocol.md section 4), and a channel of an older open is never called. F
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -62,8 +63,18 @@ class Orders:
         except OSError as error:
             log.debug("nobody hears %s: %s", news, error)
 
+    def are_over(self) -> bool:
+        """Whether the control process is gone; what it said before may be unread. A look, not a wait."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def _receive(self) -> bool:
-        data = self._socket.recv(64 << 10)
+        try:
+            data = self._socket.recv(64 << 10)
+        except ConnectionResetError:
+            # It died with news of ours unread.
+            return False
         self._buffer += data
         return bool(data) and len(self._buffer) < ORDER_LIMIT
 
@@ -122,9 +133,9 @@ def serve(orders: Orders, lines: list[dict[str, Any]], stopping: threading.Event
     first = lines[0]
     made = [drivers.make(DriverName(*name)) for name in first["drivers"]]
     service = Service(
-        first["partition"], Path(first["runtime_dir"]), relook=first["relook"], spin=first["spin"]
+        first["partition"], Path(first["runtime_dir"]), first["relook"], first["spin"], first["patience"]
     )
-    attached = admit(service, first["vp"], stopping)
+    attached = admit(service, first["vp"], stopping, orders.are_over)
     if attached is None:
         return
     space = Space(attached)

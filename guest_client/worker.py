@@ -27,7 +27,7 @@ from vmbusd.abi.native import Registry, Worker
 log = logging.getLogger(__name__)
 
 ADMIT_TIMEOUT: Final = 15.0
-"""Seconds until a VP that is still taken, or being recovered, or a daemon that is not back, is a failure."""
+"""Least seconds until a VP that is taken, or being recovered, or a daemon that is not back, is a failure."""
 FIRST_DELAY: Final = 0.005
 LAST_DELAY: Final = 0.25
 _LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
@@ -35,12 +35,14 @@ _LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
 
 
 class Service(NamedTuple):
-    """How VPs are served: the same for all of a guest."""
+    """How VPs are served: the same for all of a guest. `patience`: seconds to try to attach; a daemon may be
+    away for its grace time."""
 
     partition: str
     runtime_dir: Path
     relook: bool = False
     spin: float = 0.0
+    patience: float = ADMIT_TIMEOUT
 
 
 Make = Callable[..., Worker]
@@ -60,15 +62,16 @@ def check_cpus(cpus: list[int]) -> None:
 
 
 def admit(
-    service: Service, vp: int, stopping: threading.Event, timeout: float = ADMIT_TIMEOUT
+    service: Service, vp: int, stopping: threading.Event, gone: Callable[[], bool] = lambda: False
 ) -> Attached | None:
-    """Attach as the worker of `vp`, again and again while a predecessor is recovered; None once `stopping`.
+    """Attach as the worker of `vp`, again and again while the last one is recovered; None once `stopping`, or
+    once the guest that wants it is `gone`: the next one has workers of its own.
 
     Raises as `attach`, RefusedError also when the VP stays taken.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + service.patience
     delay = FIRST_DELAY
-    while not stopping.is_set():
+    while not (stopping.is_set() or gone()):
         try:
             return attach(
                 Role.GUEST_WORKER, service.partition, runtime_dir=service.runtime_dir, vp=vp, resumable=True

@@ -179,6 +179,9 @@ class Core:
                 raise ProtocolError(f"{type(message).__name__} for unknown offer {message.offer_id}")
             if isinstance(message, device_link.Revoked):
                 del self.offers[offer.id]
+                # What came before it and waits to be carried out concerns nobody any more.
+                waiting = [request for request in self._inbox if request.offer_id != offer.id]
+                self._inbox = deque(waiting)
                 self._end_channel(offer, "rescinded, the daemon took the offer back")
                 if offer.gone is not None:
                     offer.gone.set_result(None)
@@ -208,8 +211,10 @@ class Core:
     def serve(self) -> None:
         """Carry out the requests read so far, in their order. No device and no daemon can make it raise."""
         while self._inbox:
-            message = self._inbox.popleft()
             with self.monitor:
+                if not self._inbox:
+                    return
+                message = self._inbox.popleft()
                 offer = self.offers.get(message.offer_id)
                 try:
                     if offer is None:

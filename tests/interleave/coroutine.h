@@ -23,13 +23,14 @@ struct coroutine {
     const struct process *process;
     enum state state;
     bool started, made;
+    bool must; /* what it waits for has to happen */
     jmp_buf top, resume;
     ucontext_t context;
     struct vmb_doorbell *bell;
     bool (*condition)(void);
     struct entry buffer[BUFFER];
     unsigned buffered;
-    unsigned last_set[CHANNELS];
+    uint64_t history; /* of all that it has seen: with the number of its steps this is where it stands */
     char stack[STACK] __attribute__((aligned(64)));
 };
 
@@ -39,10 +40,20 @@ extern struct coroutine *current;
 extern struct bounds bounds_left;
 
 void sched_decide(void); /* before a step: returns when the running process may do it */
+void sched_maybe_stop(void);
+void sched_saw(uint64_t value); /* the running process's next steps may depend on it */
 void sched_record(const char *step, const void *address, uint64_t before, uint64_t after);
 
 void memory_clear(void);
 void memory_drain(struct coroutine *c);
 unsigned memory_name(const void *address);
+uint64_t memory_key(uint64_t key); /* mixes in every word that somebody writes */
+
+static inline uint64_t mix(uint64_t key, uint64_t value)
+{
+    key = (key ^ value) * 0x9e3779b97f4a7c15ull;
+    key = (key ^ key >> 29) * 0xbf58476d1ce4e5b9ull;
+    return key ^ key >> 32;
+}
 
 #endif

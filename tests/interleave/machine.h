@@ -14,7 +14,7 @@ enum pc {
     ASK_HOST, AWAIT_ANSWER, UNLINK, LINK,
     STORE_TARGET, AWAIT_REQUEST, STORE_CLOSED, AWAIT_CLAIM, EMPTY_SLOT, REWRITE, FILL_SLOT, STORE_OPEN,
     FREE_0, FREE_1, PUT_BACK, CLEAR_TAKEN, ADMIT,
-    SAVE_OFFLINE, MOVE_0, MOVE_1, ASK_WORKER, RING_OLD, AWAIT_DETACH,
+    MOVE_0, MOVE_1, ASK_WORKER, RING_OLD, AWAIT_DETACH,
     SWEEP_LOOK, SWEEP_SET, SWEEP_CLEAR, RING_NEW, RING_0, RING_1, END_CLOSED, AWAIT_END,
     BEGIN, AWAKE, ZERO, LOOK, JOURNAL, TAKE, PEEK, GRAB, REFUSED, CALL, WALK, RETURN, LET_GO, REQUEUE,
     LET_GO_AGAIN, JOURNAL_DONE, DETACH, MARK_CLEAR, ANNOUNCE, LOOK_AGAIN, WAIT, OVER
@@ -37,6 +37,9 @@ void store(unsigned word, uint8_t value, bool seq_cst);
 uint8_t *rmw(unsigned word);
 void drain(void);
 void flush_one(struct process_state *of);
+
+/* Killed once, while there is something left for it to do; a daemon without a script always has. */
+bool model_may_die(const struct model *model, const struct model_state *state, unsigned i);
 
 static inline bool to(enum pc pc, const char *step)
 {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "coroutine.h"
+#include "observe.h"
 #include "trace.h"
 
 struct arena arena __attribute__((aligned(4096)));
@@ -45,6 +46,16 @@ void memory_clear(void)
 static uint64_t peek(const void *address, unsigned size)
 {
     return size == 8 ? *(const uint64_t *)address : *(const uint32_t *)address;
+}
+
+uint64_t memory_key(uint64_t key)
+{
+    for (unsigned i = 0; i < track_count; i++) {
+        const size_t offset = (size_t)(tracks[i] - tracked) * 4;
+        if (*tracks[i] && *tracks[i] != PRIVATE) /* a private word follows from its writer's history */
+            key = mix(key, peek((const char *)&arena + offset, offset % 8 ? 4 : 8));
+    }
+    return key;
 }
 
 static void poke(void *address, unsigned size, uint64_t value)
@@ -115,11 +126,13 @@ uint64_t sched_load(const char *step, const void *address, unsigned size)
     for (unsigned k = current->buffered; k > 0; k--)
         if (current->buffer[k - 1].address == address) {
             sched_record(step, address, current->buffer[k - 1].value, current->buffer[k - 1].value);
+            sched_saw(current->buffer[k - 1].value);
             return current->buffer[k - 1].value;
         }
     settle(address);
     uint64_t value = peek(address, size);
     sched_record(step, address, value, value);
+    sched_saw(value);
     return value;
 }
 
@@ -131,6 +144,7 @@ void sched_store(const char *step, void *address, unsigned size, uint64_t value,
         return;
     }
     if (!seq_cst) { /* nobody can see it yet: no decision */
+        sched_maybe_stop();
         if (current->buffered == BUFFER)
             abort();
         current->buffer[current->buffered++] = (struct entry){address, value, size};
@@ -156,15 +170,18 @@ static bool rmw_begin(const void *address, bool changes)
     return true;
 }
 
-/* Remembers when the running process set which channels' bits. */
+/* Tells the observers which channels' bits the running process sets. */
 static void note_set(const void *address, uint64_t bits)
 {
-    size_t offset = (size_t)((const char *)address - (const char *)&arena);
-    if (offset >= offsetof(struct arena, work))
+    size_t offset = (size_t)((const char *)address - (const char *)&arena), first;
+    if (offset < offsetof(struct arena, work))
+        first = (offset % VMB_PAGE - VMB_FLAGS_OFFSET) * 8;
+    else if (offset - offsetof(struct arena, legacy.page) < sizeof arena.legacy.page)
+        first = (offset - offsetof(struct arena, legacy.page)) * 8;
+    else
         return;
-    size_t first = (offset % VMB_PAGE - VMB_FLAGS_OFFSET) * 8;
     for (; bits; bits &= bits - 1)
-        current->last_set[first + (unsigned)__builtin_ctzll(bits)] = trace_length();
+        observe_set((uint32_t)first + (unsigned)__builtin_ctzll(bits));
 }
 
 uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw operation, uint64_t operand)
@@ -175,6 +192,8 @@ uint64_t sched_rmw(const char *step, void *address, unsigned size, enum rmw oper
     poke(address, size, after);
     if (shared)
         sched_record(step, address, before, after);
+    if (operation != RMW_AND)
+        sched_saw(before);
     if (operation == RMW_OR)
         note_set(address, operand);
     return before;
@@ -191,6 +210,7 @@ int sched_cas(const char *step, void *address, unsigned size, void *expected, ui
         poke(expected, size, before);
     if (shared)
         sched_record(step, address, before, same ? value : before);
+    sched_saw(before);
     return same;
 }
 

@@ -41,7 +41,7 @@ static enum pc after_sweep(void)
     return VMB_MUTANT(no_ring_on_host_death) ? END_CLOSED : RING_0;
 }
 
-static void begin_duty(unsigned duty)
+static void begin_duty(const struct model *model, unsigned duty)
 {
     s->duty = (uint8_t)duty;
     p->a = p->b = p->r = 0;
@@ -49,14 +49,14 @@ static void begin_duty(unsigned duty)
     case RETIRE_VP:
     case RETIRE_VP + 1:
         p->a = (uint8_t)(duty - RETIRE_VP);
-        p->pc = SAVE_OFFLINE;
+        p->pc = MOVE_0;
         break;
     case RECOVER_VP:
     case RECOVER_VP + 1:
         p->a = (uint8_t)(duty - RECOVER_VP);
-        p->pc = VMB_MUTANT(admitted_before_recovery)      ? ADMIT
-                : VMB_MUTANT(recovery_bits_before_claims) ? PUT_BACK
-                                                          : FREE_0;
+        p->pc = VMB_MUTANT(recovery_bits_before_claims) ? PUT_BACK : FREE_0;
+        if (VMB_MUTANT(admitted_before_recovery) && !model->adopt)
+            p->pc = ADMIT;
         break;
     case HOST_DEAD: {
         uint8_t empty = s->offline & (uint8_t)~s->playing;
@@ -76,9 +76,9 @@ void daemon_next(const struct model *model)
 {
     static const uint8_t first[] = {[END] = FINISHED, [RETARGET] = STORE_TARGET, [MODIFY_TARGET] = AWAIT_REQUEST,
                                     [CLOSE] = STORE_CLOSED, [REOPEN] = STORE_OPEN, [REUSE] = EMPTY_SLOT,
-                                    [OFFLINE] = SAVE_OFFLINE, [ONLINE] = ADMIT, [RECOVER] = FREE_0};
+                                    [OFFLINE] = MOVE_0, [ONLINE] = ADMIT, [RECOVER] = FREE_0};
     if (s->todo) {
-        begin_duty((unsigned)__builtin_ctz(s->todo));
+        begin_duty(model, (unsigned)__builtin_ctz(s->todo));
         return;
     }
     const struct item *item = &model->role[self].script[p->item];
@@ -100,14 +100,18 @@ static bool done(const struct model *model, const char *step)
     return true;
 }
 
-static bool again_from_the_top(const struct model *model, const char *step)
+/* What is decided here nobody else can see, so the next step is made with it. */
+static bool with_next_step(const struct model *model, const char *step)
 {
-    daemon_next(model);
-    model_step = step;
+    static char both[64];
+    model_step = "";
+    (void)daemon_step(model);
+    snprintf(both, sizeof both, "%s %s", step, model_step);
+    model_step = both;
     return true;
 }
 
-/* It learns of deaths where it waits and before it begins with something; nothing is looked up twice. */
+/* It learns of deaths where it waits and before it begins with something. */
 bool daemon_learn(const struct model *model)
 {
     uint8_t news = 0;
@@ -117,11 +121,12 @@ bool daemon_learn(const struct model *model)
     bool waits = p->pc == AWAIT_CLAIM || p->pc == AWAIT_DETACH || p->pc == AWAIT_END || p->pc == AWAIT_REQUEST;
     bool between = s->duty == ITEM_OF_SCRIPT
                    && (p->pc == FINISHED || p->pc == STORE_TARGET || p->pc == STORE_CLOSED || p->pc == EMPTY_SLOT
-                       || p->pc == STORE_OPEN || p->pc == SAVE_OFFLINE || p->pc == ADMIT);
+                       || p->pc == STORE_OPEN || p->pc == MOVE_0 || p->pc == ADMIT);
     if (!(news & ~s->todo) || !(waits || between))
         return false;
     s->todo |= news;
-    return again_from_the_top(model, "learns of the death");
+    daemon_next(model);
+    return with_next_step(model, "sees a death;");
 }
 
 void daemon_restart(const struct model *model)
@@ -138,6 +143,7 @@ void daemon_restart(const struct model *model)
     if (!model->ends)
         hosts_done(model); /* their links do not come back; what they left on pages the start looks after */
     daemon_next(model);
+    with_next_step(model, "starts again;");
 }
 
 bool daemon_hands_over(enum pc pc)
@@ -177,9 +183,9 @@ static bool admit(const struct model *model)
 
 static bool recovered(const struct model *model, const char *step)
 {
-    if (s->duty == ITEM_OF_SCRIPT || VMB_MUTANT(admitted_before_recovery))
+    if (s->duty == ITEM_OF_SCRIPT || (VMB_MUTANT(admitted_before_recovery) && !model->adopt))
         return done(model, step);
-    return to(model->adopt || (s->offline >> p->a & 1) ? SAVE_OFFLINE : ADMIT, step);
+    return to(model->adopt || (s->offline >> p->a & 1) ? MOVE_0 : ADMIT, step);
 }
 
 static bool recover_step(const struct model *model)
@@ -227,9 +233,10 @@ static bool retire_step(const struct model *model)
     const uint8_t live = p->a ^ 1;
     const bool clears_first = VMB_MUTANT(handover_clears_first);
     switch ((enum pc)p->pc) {
-    case SAVE_OFFLINE: s->offline |= (uint8_t)(1u << p->a); return to(MOVE_0, "saved: VP offline");
-    case MOVE_0: return move_target(0, "store target: live VP");
-    case MOVE_1: return move_target(1, "store target: live VP");
+    case MOVE_0: /* saved first; killed between the two is as killed before, since what asked for it is saved too */
+        s->offline |= (uint8_t)(1u << p->a);
+        return move_target(0, "offline: store target");
+    case MOVE_1: return move_target(1, "offline: store target");
     case ASK_WORKER: *rmw(ASKED + p->a) = 1; return to(RING_OLD, "ask the worker to detach");
     case RING_OLD: ++*rmw(SEMAPHORE + p->a); return to(AWAIT_DETACH, "ring its VP");
     case AWAIT_DETACH:
@@ -239,7 +246,8 @@ static bool retire_step(const struct model *model)
     case SWEEP_LOOK:
         if (is_dead(model, p->a) && s->duty == ITEM_OF_SCRIPT) {
             s->todo |= duty_bit(RECOVER_VP + p->a); /* recovered first; this is begun again after it */
-            return again_from_the_top(model, "the worker is dead");
+            daemon_next(model);
+            return with_next_step(model, "its worker is dead;");
         }
         p->b = load(PENDING + p->a);
         return to(!p->b ? RING_NEW : clears_first ? SWEEP_CLEAR : SWEEP_SET, "sweep: load pending");

@@ -21,6 +21,15 @@ static bool finish(const struct model *model, const char *step)
     return true;
 }
 
+/* A list was changed by a call on its CPU: between two interrupts there, and not during one. */
+static bool dispatches(const struct model *model, uint8_t vp)
+{
+    for (unsigned i = 0; i < PROCESSES; i++)
+        if (model->role[i].kind == WORKER && model->role[i].vp == vp)
+            return s->process[i].pc >= TAKE && s->process[i].pc <= LET_GO_AGAIN;
+    return false;
+}
+
 bool host_step(const struct model *model)
 {
     const struct item *item = &model->role[self].script[p->item];
@@ -69,8 +78,16 @@ bool host_step(const struct model *model)
     case AWAIT: return (s->word[SLOT + r] == (2u << 1 | OPEN)) && finish(model, "asked to open again");
     case ASK_HOST: *rmw(MODIFY) = 1; return finish(model, "post MODIFYCHANNEL");
     case AWAIT_ANSWER: return s->word[MODIFY + 1] && finish(model, "MODIFYCHANNEL is answered");
-    case UNLINK: *rmw(LIST) &= (uint8_t)~bit; return to(LINK, "L1: unlink from the list of A");
-    case LINK: *rmw(LIST + item->vp) |= bit; return finish(model, "L2: link into the list of B");
+    case UNLINK:
+        if (dispatches(model, 0))
+            return false;
+        *rmw(LIST) &= (uint8_t)~bit;
+        return to(LINK, "L1: unlink from the list of A");
+    case LINK:
+        if (dispatches(model, item->vp))
+            return false;
+        *rmw(LIST + item->vp) |= bit;
+        return finish(model, "L2: link into the list of B");
     default: return false;
     }
 }

@@ -100,6 +100,13 @@ void model_begin(const struct model *model, struct model_state *state)
     }
 }
 
+bool model_may_die(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const struct role *role = &model->role[i];
+    const bool idle_daemon = role->kind == DAEMON && role->script[0].operation == END;
+    return role->mortal && !(state->died >> i & 1) && (state->process[i].pc != FINISHED || idle_daemon);
+}
+
 static bool stop(const struct role *role)
 {
     if (!role->stoppable || p->pc == FINISHED)
@@ -115,9 +122,9 @@ static bool stop(const struct role *role)
 }
 
 /* Its stores reach memory before anybody can know that it is dead. */
-static bool kill_process(const struct role *role)
+static bool kill_process(const struct model *model, const struct role *role)
 {
-    if (!role->mortal || (s->died >> self & 1) || (p->pc == FINISHED && role->kind != DAEMON))
+    if (!model_may_die(model, s, self))
         return false;
     drain();
     s->died |= (uint8_t)(1u << self);
@@ -157,7 +164,6 @@ bool model_move(const struct model *model, struct model_state *state, unsigned p
             return false;
         s->dead &= (uint8_t)~(1u << self);
         daemon_restart(model);
-        model_step = "the next daemon starts";
         return true;
     default: break;
     }
@@ -165,7 +171,7 @@ bool model_move(const struct model *model, struct model_state *state, unsigned p
         return false;
     switch (move) {
     case STOP: return stop(role);
-    case KILL: return kill_process(role);
+    case KILL: return kill_process(model, role);
     case LEARN: return role->kind == DAEMON && daemon_learn(model);
     default: break;
     }

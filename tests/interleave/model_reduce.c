@@ -4,20 +4,20 @@
  *
  * Each reduction keeps every broken rule, every rest and every cycle:
  *  - Sleep numbers are compared for being equal only, so what counts is whether one is the VP's present number.
+ *  - What nobody will look at is zero: rings for a worker that is gone for good, debts of a closed channel.
  *  - A step alone: a step on words that no other process can touch again, or a store into the own buffer,
  *    commutes with everything that others may do before it, and nothing can prevent it. So any schedule can be
  *    reordered, or completed, such that it comes first. No process makes endlessly many such steps in a row:
  *    each loop of a machine leads through a step that is none. It is enough to try that step and no other.
- *  - A store that waits in a buffer is in memory as well when nobody else can touch its word again.
+ *  - A store that waits in a buffer is in memory as well when nobody else can touch its word again. Of `taken`
+ *    that is so while the worker lives: its death brings the store to memory before the daemon can look.
  * Who may still be stopped or killed makes none that does more than look: the end comes to the same after it.
  */
 #include "machine.h"
 
 static bool may_end(const struct model *model, const struct model_state *state, unsigned i)
 {
-    const struct role *role = &model->role[i];
-    bool over = state->process[i].pc == FINISHED && role->kind != DAEMON;
-    return (role->stoppable && !over) || (role->mortal && !(state->died >> i & 1) && !over);
+    return (model->role[i].stoppable && state->process[i].pc != FINISHED) || model_may_die(model, state, i);
 }
 
 /* Words that a process may still read; those that it may still change stand in `changes`. */
@@ -53,9 +53,24 @@ static void of_item(const struct item *item, struct reach *reach)
 static bool somebody_may_die(const struct model *model, const struct model_state *state)
 {
     for (unsigned i = 0; i < PROCESSES; i++)
-        if (model->role[i].mortal && may_end(model, state, i))
+        if (model_may_die(model, state, i))
             return true;
     return state->dead;
+}
+
+/* Retired, and no item of the script brings the VP back. */
+static bool is_gone(const struct model *model, const struct model_state *state, unsigned i)
+{
+    const struct role *role = &model->role[i];
+    if (role->kind != WORKER || (state->playing >> role->vp & 1))
+        return false;
+    if ((state->dead >> i & 1) && !model->adopt && !(state->offline >> role->vp & 1))
+        return false;
+    for (unsigned k = 0; k < PROCESSES; k++)
+        for (unsigned n = state->process[k].item; model->role[k].script[n].operation != END; n++)
+            if (model->role[k].script[n].operation == ONLINE)
+                return false;
+    return true;
 }
 
 static struct reach reach_of(const struct model *model, const struct model_state *state, unsigned i)
@@ -66,7 +81,7 @@ static struct reach reach_of(const struct model *model, const struct model_state
     struct reach reach = {0, 0};
     for (unsigned k = 0; k < at->buffered; k++)
         reach.changes |= BIT_OF(at->word[k]);
-    if (role->kind == NOBODY || (state->stopped >> i & 1))
+    if (role->kind == NOBODY || (state->stopped >> i & 1) || is_gone(model, state, i))
         return reach;
     if (role->kind == WORKER) { /* also one that is yet to be admitted */
         reach.changes |= BIT_OF(PENDING + v) | BIT_OF(IDLE + v) | BIT_OF(MARK + v) | BIT_OF(TAKEN + v)
@@ -79,7 +94,7 @@ static struct reach reach_of(const struct model *model, const struct model_state
     for (const struct item *item = &role->script[at->item]; item->operation != END; item++)
         of_item(item, &reach);
     if (role->kind == DAEMON && (state->todo || somebody_may_die(model, state)))
-        reach.changes |= ~(BOTH(LIST) | BOTH(MODIFY));
+        reach.changes |= ~(BOTH(LIST) | BOTH(MODIFY) | (uint32_t)state->playing << TAKEN);
     return reach;
 }
 
@@ -133,6 +148,16 @@ void model_normalise(const struct model *model, struct model_state *state)
             flush_one(at);
         }
     }
+    for (unsigned r = 0; r < 2; r++) /* I1 ends with the close; an open begins it anew */
+        for (unsigned i = 0; i < PROCESSES && !(state->word[SLOT + r] & OPEN); i++)
+            state->process[i].owed &= (uint8_t)~(1u << r);
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        if (is_gone(model, state, i))
+            state->word[SEMAPHORE + model->role[i].vp] = 0;
+        for (unsigned k = 0; k < PROCESSES; k++) /* a callback answers only what is still owed */
+            if (!(state->process[k].owed >> state->process[i].r & 1))
+                state->process[i].serving &= (uint8_t)~(1u << k);
+    }
     renumber_sleeps(model, state, 0);
     renumber_sleeps(model, state, 1);
 }
@@ -177,7 +202,7 @@ static bool is_alone(const struct model *model, const struct model_state *state,
 
 unsigned model_alone(const struct model *model, const struct model_state *state)
 {
-    unsigned i = 0;
+    unsigned i = features.percpu ? PROCESSES : 0; /* there a step may depend on where a CPU stands */
     while (i < PROCESSES
            && (model->role[i].kind == NOBODY || ((state->dead | state->stopped) >> i & 1) || may_end(model, state, i)
                || !is_alone(model, state, i)))

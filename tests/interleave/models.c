@@ -16,6 +16,7 @@
 #define DAEMON_DIES(...) {.name = "daemon", .kind = DAEMON, .mortal = true, .script = {__VA_ARGS__}}
 #define WORKER_0 {.name = "worker 0", .kind = WORKER, .vp = 0}
 #define WORKER_1 {.name = "worker 1", .kind = WORKER, .vp = 1}
+#define GUEST(...) {.name = "guest", SCRIPT_OF(__VA_ARGS__)}
 #define HYPERVISOR {.name = "host", .kind = DAEMON, .script = {{MODIFY_TARGET, 0, 1}}}
 #define CPU_A {.name = "CPU A", .kind = WORKER, .vp = 0}
 #define CPU_B {.name = "CPU B", .kind = WORKER, .vp = 1}
@@ -74,10 +75,16 @@ const struct model models[] = {
     {"rescind", "a host's death closes its channel; the relid is reused for another host", .ends = true,
      .role = {HOST_DIES(S(0), S(0)), OTHER_HOST({AWAIT_REOPEN, 0, 0}, S(0)), ASKED_FOR({REUSE, 0, 1}), WORKER_0,
               WORKER_1}},
+    {"two-hosts-death", "two hosts signal one channel, worker 0 may die and is replaced", .journal = true,
+     .role = {HOST(S(0)), OTHER_HOST(S(0)), ASKED_FOR({END, 0, 0}), WORKER_0_DIES}},
+    {"host-worker-death", "a host and worker 0 may die; the host's channel closes, the relid is reused",
+     .journal = true, .ends = true,
+     .role = {HOST_DIES(S(0), S(0)), OTHER_HOST({AWAIT_REOPEN, 0, 0}, S(0)), ASKED_FOR({REUSE, 0, 0}),
+              WORKER_0_DIES}},
+    {"daemon-rescind", "a host and the daemon may die; the host's channel closes, the relid is reused", .ends = true,
+     .role = {HOST_DIES(S(0)), OTHER_HOST({AWAIT_REOPEN, 0, 0}, S(0)), DAEMON_DIES({REUSE, 0, 0}), WORKER_0}},
     {"daemon-retarget", "the daemon may die and start again during a retarget",
      .role = {HOST(S(0), S(0)), DAEMON_DIES(TO(0, 1)), WORKER_0, WORKER_1}},
-    {"daemon-offline", "the daemon may die and start again while VP 0 goes offline",
-     .role = {HOST(S(0)), DAEMON_DIES({OFFLINE, 0, 0}), WORKER_0, WORKER_1}},
     {"daemon-close", "the daemon may die and start again during a close, release and reuse",
      .role = {HOST(S(0), {AWAIT_REOPEN, 0, 0}, S(0)), DAEMON_DIES({CLOSE, 0, 0}, {REUSE, 0, 1}), WORKER_0,
               WORKER_1}},
@@ -92,13 +99,14 @@ const struct model models[] = {
     {"daemon-host-offline", "a host and the daemon may die while VP 0 goes offline",
      .role = {HOST_DIES(S(0)), DAEMON_DIES({OFFLINE, 0, 0}), WORKER_0, WORKER_1}},
 
-    {"percpu-move-first", "the guest moves the channel between its lists, then asks the host for VP 1",
-     .role = {HOST(S(0)), {.name = "guest", SCRIPT_OF({MOVE_IN_LISTS, 0, 1}, {POST_MODIFY, 0, 0})},
-              HYPERVISOR, CPU_A, CPU_B}},
-    {"percpu-move-last", "the guest asks the host for VP 1, awaits the answer, then moves the channel",
-     .role = {HOST(S(0)),
-              {.name = "guest", SCRIPT_OF({POST_MODIFY, 0, 0}, {AWAIT_MODIFIED, 0, 0}, {MOVE_IN_LISTS, 0, 1})},
-              HYPERVISOR, CPU_A, CPU_B}},
+    {"percpu-1", "the guest moves the channel between its lists, then asks the host for CPU B",
+     .role = {HOST(S(0)), GUEST({MOVE_IN_LISTS, 0, 1}, {POST_MODIFY, 0, 0}), HYPERVISOR, CPU_A, CPU_B}},
+    {"percpu-2", "the guest asks the host for CPU B, then moves the channel; the host signals on CPU B",
+     .role = {HOST({AWAIT_MODIFIED, 0, 0}, S(0)), GUEST({POST_MODIFY, 0, 0}, {MOVE_IN_LISTS, 0, 1}), HYPERVISOR,
+              CPU_A, CPU_B}},
+    {"percpu-answer", "the same, the guest awaits the answer before it moves the channel; the host signals ever",
+     .role = {HOST(S(0)), GUEST({POST_MODIFY, 0, 0}, {AWAIT_MODIFIED, 0, 0}, {MOVE_IN_LISTS, 0, 1}), HYPERVISOR,
+              CPU_A, CPU_B}},
     {0},
 };
 

@@ -1,242 +1,7 @@
 // SPDX-License-Identifier: MIT
-/*
- * The small programs whose every schedule is searched: real senders, workers and daemon on two VPs.
- *
- * What a process does here besides calling the real functions is the worker's loop of docs/signal-protocol.md
- * and telling the observers.
- */
-#include "observe.h"
+/* The small programs whose every schedule is searched: real senders, workers and daemon on two VPs. */
+#include "bodies.h"
 #include "ring_programs.h"
-
-/* ---- set-up: which words somebody writes --------------------------------------------------------------- */
-
-static void one_vp(void)
-{
-    sched_track(&arena.pages[0].flags[0], "pending[0]");
-    sched_track(&arena.pages[0].other_sints_low[0], "mark[0]");
-    sched_track(&arena.work[0].idle, "idle[0]");
-    for (unsigned i = 0; i < 2; i++)
-        for (unsigned v = 0; v < 2; v++)
-            sched_private(&arena.work[v].taken[i]);
-    sched_private(&arena.blocks[A].claim);
-    sched_private(&arena.blocks[B].claim);
-    sched_private(&arena.blocks[C].claim);
-}
-
-static void two_vps(void)
-{
-    one_vp();
-    sched_track(&arena.pages[1].flags[0], "pending[1]");
-    sched_track(&arena.pages[1].other_sints_low[0], "mark[1]");
-    sched_track(&arena.work[1].idle, "idle[1]");
-    sched_track(&arena.blocks[A].claim, "claim");
-    sched_track(&arena.table.record[A].target_vp, "target");
-}
-
-static void two_words(void)
-{
-    one_vp();
-    sched_track(&arena.pages[0].flags[1], "pending[0]+64");
-}
-
-static void closing(void)
-{
-    one_vp();
-    sched_track(&arena.blocks[A].claim, "claim");
-    sched_track(&arena.table.slot[A], "slot");
-}
-
-static void closing_two_vps(void)
-{
-    two_vps();
-    sched_track(&arena.table.slot[A], "slot");
-}
-
-/* The predecessor of worker 0 went away in its first sleep and left a bit of channel A. */
-static void left_behind(void)
-{
-    one_vp();
-    arena.work[0].idle = 1;
-    arena.pages[0].flags[0] = VMB_BIT(A);
-}
-
-static void journal(void)
-{
-    two_vps();
-    sched_track(&arena.work[0].taken[0], "taken[0]");
-}
-
-static void host_page(void)
-{
-    sched_track(&arena.host.flags[0], "host pending");
-    sched_track(&arena.host.idle, "host idle");
-}
-
-/* ---- bodies -------------------------------------------------------------------------------------------- */
-
-static void signal_from(unsigned h, uint32_t flag)
-{
-    vmb_signal(&host[h], flag, flag);
-    observe_signal(flag);
-}
-
-static void host_once(void) { signal_from(0, A); }
-static void other_host_once(void) { signal_from(1, A); }
-static void other_host_other_channel(void) { signal_from(1, B); }
-
-static void host_twice(void)
-{
-    signal_from(0, A);
-    signal_from(0, A);
-}
-
-static void host_three_times(void)
-{
-    host_twice();
-    signal_from(0, A);
-}
-
-static void host_both_neighbours(void)
-{
-    static const uint16_t both[] = {A, C};
-    vmb_signal_many(&host[0], both, both, 2);
-    observe_signal(A);
-    observe_signal(C);
-}
-
-static bool may_signal(void) { return device_may_signal; }
-
-static void host_before_and_after_reopen(void)
-{
-    signal_from(0, A);
-    sched_until("waits for the open", may_signal);
-    signal_from(0, A);
-}
-
-static void work(struct vmb_worker *w)
-{
-    for (;;) {
-        while (vmb_drain(w, observe_callback, NULL))
-            ;
-        if (vmb_sleep_begin(&w->work->idle, &w->sleep, w->flags))
-            sched_wait("sleep.wait", &bells[w->vp]);
-        vmb_sleep_end(&w->work->idle, &w->sleep);
-    }
-}
-
-static void worker_0(void) { work(&worker[0]); }
-static void worker_1(void) { work(&worker[1]); }
-
-static void new_worker_0(void)
-{
-    vmb_worker_begin(&worker[0]);
-    work(&worker[0]);
-}
-
-static bool is_admitted(void) { return admitted; }
-
-static void successor_of_worker_0(void)
-{
-    sched_until("waits for admission", is_admitted);
-    new_worker_0();
-}
-
-static void retarget_once(void) { vmb_retarget(&arena.table, A, 1); }
-
-static void retarget_there_and_back(void)
-{
-    vmb_retarget(&arena.table, A, 1);
-    vmb_retarget(&arena.table, A, 0);
-}
-
-static bool claim_is_free(void) { return !(arena.blocks[A].claim & VMB_CLAIM_RUN); }
-
-static void close_once(void)
-{
-    uint32_t generation = VMB_SLOT_GENERATION(arena.table.slot[A]);
-    vmb_slot_close(&arena.table, A);
-    while (!vmb_close_done(arena.blocks, A))
-        sched_until("waits for the claim", claim_is_free);
-    observe_close_completed(A, generation);
-}
-
-static void retarget_and_close(void)
-{
-    retarget_once();
-    close_once();
-}
-
-static void close_and_reopen(void)
-{
-    close_once();
-    vmb_block_clear(&arena.blocks[A]);
-    vmb_slot_open(&arena.table, A, slot_of(A, 2));
-    observe_open(A);
-    device_may_signal = true;
-}
-
-static void retarget_close_and_reopen(void)
-{
-    retarget_once();
-    close_and_reopen();
-}
-
-/* The caller's mistake: worker 0 has been silent for long, but lives. */
-static void retarget_and_recover_the_silent(void)
-{
-    uint64_t redelivered;
-    retarget_once();
-    if (sched_mutant == MUTANT_silent_treated_as_dead)
-        vmb_recover(0, &arena.pages[0], &arena.work[0], arena.blocks, &arena.table, &redelivered);
-}
-
-static bool second_process_is_dead(void) { return sched_dead(1); }
-
-static void recover_and_admit(void)
-{
-    uint64_t redelivered;
-    sched_until("waits for a death", second_process_is_dead);
-    observe_death();
-    if (sched_mutant == MUTANT_admitted_before_recovery)
-        admitted = true;
-    vmb_recover(0, &arena.pages[0], &arena.work[0], arena.blocks, &arena.table, &redelivered);
-    admitted = true;
-}
-
-static void retarget_recover_and_admit(void)
-{
-    retarget_once();
-    recover_and_admit();
-}
-
-/* Guest to host: one page, no claim, and the host looks at its rings instead of calling anybody. */
-static void signal_host_from(unsigned guest)
-{
-    vmb_signal_host(&arena.host, &bells[2], &rung[guest], A);
-    observe_signal(A);
-}
-
-static void guest_twice(void)
-{
-    signal_host_from(0);
-    signal_host_from(0);
-}
-
-static void other_guest_once(void) { signal_host_from(1); }
-
-static void host_waiter(void)
-{
-    uint16_t taken[VMB_FLAGS];
-    for (uint64_t sleep = 0;;) {
-        while (vmb_take(arena.host.flags, taken))
-            observe_taken(A);
-        if (vmb_sleep_begin(&arena.host.idle, &sleep, arena.host.flags))
-            sched_wait("sleep.wait", &bells[2]);
-        vmb_sleep_end(&arena.host.idle, &sleep);
-    }
-}
-
-/* ---- the list ------------------------------------------------------------------------------------------ */
 
 const struct program programs[] = {
     {"sleep-wake", "one host signals three times, one worker sleeps and wakes", one_vp,
@@ -277,12 +42,6 @@ const struct program programs[] = {
     {"silent", "a retarget while worker 0 is silent for long but lives", journal,
      {{"host", host_twice, false}, {"daemon", retarget_and_recover_the_silent, false},
       {"worker 0", worker_0, false}, {"worker 1", worker_1, false}}, SIGNALS},
-    {"death", "worker 0 may die at any step; it is recovered and a new one admitted", journal,
-     {{"host", host_twice, false}, {"worker 0", worker_0, true}, {"daemon", recover_and_admit, false},
-      {"worker 0'", successor_of_worker_0, false}}, DEATHS},
-    {"death-retarget", "the same with one signal, a retarget and a living worker 1", journal,
-     {{"host", host_once, false}, {"worker 0", worker_0, true}, {"daemon", retarget_recover_and_admit, false},
-      {"worker 0'", successor_of_worker_0, false}, {"worker 1", worker_1, false}}, DEATHS},
     {"guest-to-host", "two guest threads signal one host, one may stop for ever", host_page,
      {{"guest", guest_twice, true}, {"other guest", other_guest_once, false}, {"host", host_waiter, false}}, SIGNALS},
     {"ring-data", "a writer publishes three packets one by one, the reader sleeps and wakes", ring_set_up,
@@ -293,5 +52,85 @@ const struct program programs[] = {
      {{"writer", ring_writer, false}, {"reader", ring_reader, false}}, RINGS},
     {"ring-space-eager", "the same, and the reader gives every packet back at once", ring_set_up_small,
      {{"writer", ring_writer, false}, {"reader", ring_eager_reader, false}}, RINGS},
+    {"percpu-move-first", "a channel moves from list to list, then the host's target changes", percpu,
+     {{"host", host_twice, false}, {"mover", move_then_retarget, false}, {"worker 0", worker_0_by_lists, false},
+      {"worker 1", worker_1_by_lists, false}}, SIGNALS},
+    {"percpu-target-first", "the host's target changes, then the channel moves from list to list", percpu,
+     {{"host", host_twice, false}, {"mover", retarget_then_move, false}, {"worker 0", worker_0_by_lists, false},
+      {"worker 1", worker_1_by_lists, false}}, SIGNALS},
+    {"interrupt-page", "two signals behind an interrupt page of the guest's and a retarget", interrupt_page,
+     {{"host", host_twice, false}, {"daemon", retarget_behind_the_page, false}, {"guest VP 0", guest_on_vp_0, false},
+      {"guest VP 1", guest_on_vp_1, false}}, SIGNALS},
+    /* From here on what stops is dead, and is noticed. */
+    {"death", "worker 0 may die at any step; it is recovered and a new one admitted", journal,
+     {{"worker 0", worker_0, true}, {"daemon", recover_and_admit, false}, {"host", host_twice, false},
+      {"worker 0'", successor_of_worker_0, false}}, DEATHS},
+    {"death-retarget", "the same with one signal, a retarget and a living worker 1", journal,
+     {{"worker 0", worker_0, true}, {"daemon", retarget_recover_and_admit, false}, {"host", host_once, false},
+      {"worker 0'", successor_of_worker_0, false}, {"worker 1", worker_1, false}}, DEATHS},
+    {"death-restart", "worker 0 and the daemon may die; the next daemon recovers and admits", journal_and_saving,
+     {{"worker 0", worker_0, true}, {"daemon", recover_and_admit, true}, {"host", host_once, false},
+      {"worker 0'", successor_of_worker_0, false}, {"daemon'", second_daemon_recovers_and_admits, false}}, DEATHS},
+    {"death-offline", "worker 0 may die; its VP is retired and worker 1 adopts what it held", journal,
+     {{"worker 0", worker_0, true}, {"daemon", recover_and_retire, false}, {"host", host_twice, false},
+      {"worker 1", worker_1, false}}, DEATHS},
+    {"death-offline-restart", "the same with one signal, and the daemon may die too", journal_and_saving,
+     {{"worker 0", worker_0, true}, {"daemon", recover_and_retire, true}, {"host", host_once, false},
+      {"worker 1", worker_1, false}, {"daemon'", second_daemon_recovers_and_retires, false}}, DEATHS},
+    {"adopter-death", "VP 0 is vacant and retired; worker 1, who adopts its bits, may die", adopting,
+     {{"worker 1", worker_1, true}, {"daemon", retire_and_recover_the_adopter, false}, {"host", host_twice, false},
+      {"worker 1'", successor_of_worker_1, false}}, DEATHS},
+    {"offline", "VP 0 is taken offline: worker 0 is asked to leave, and may die instead", asking,
+     {{"worker 0", worker_0_that_may_be_asked, true}, {"daemon", take_offline, false}, {"host", host_twice, false},
+      {"worker 1", worker_1, false}}, DEATHS},
+    {"offline-restart", "the same with one signal, and the daemon may die too", asking_and_saving,
+     {{"worker 0", worker_0_that_may_be_asked, true}, {"daemon", take_offline, true}, {"host", host_once, false},
+      {"worker 1", worker_1, false}, {"daemon'", second_daemon_retires, false}}, DEATHS},
+    {"offline-vacant", "VP 0 has no worker and is retired", vacant,
+     {{"worker 1", worker_1, false}, {"daemon", retire_the_vacant, false}, {"host", host_twice, false}}, DEATHS},
+    {"offline-vacant-restart", "the same, and the daemon may die", vacant_and_saving,
+     {{"worker 1", worker_1, false}, {"daemon", retire_the_vacant, true}, {"host", host_twice, false},
+      {"daemon'", second_daemon_retires_the_vacant, false}}, DEATHS},
+    {"offline-online", "VP 0 goes offline and comes back with a new worker and its channel", asking,
+     {{"worker 0", worker_0_that_may_be_asked, false}, {"daemon", take_offline_and_online, false},
+      {"host", host_twice, false}, {"worker 1", worker_1, false}, {"worker 0'", successor_of_worker_0, false}},
+     DEATHS},
+    {"offline-online-restart", "the same with one signal, and the daemon may die", asking_and_saving,
+     {{"worker 0", worker_0_that_may_be_asked, false}, {"daemon", take_offline_and_online, true},
+      {"host", host_once, false}, {"worker 1", worker_1, false}, {"worker 0'", successor_of_worker_0, false},
+      {"daemon'", second_daemon_retires_and_brings_back, false}}, DEATHS},
+    {"detach-restart", "worker 0 leaves of itself and a new one comes; the daemon may die", leaving_and_saving,
+     {{"worker 0", worker_0_that_may_be_asked, false}, {"daemon", let_leave_and_admit, true},
+      {"host", host_once, false}, {"worker 1", worker_1, false}, {"worker 0'", successor_of_worker_0, false},
+      {"daemon'", second_daemon_admits, false}}, DEATHS},
+    {"host-death", "a host may die, another one signals the same channel", one_vp,
+     {{"worker 0", worker_0, false}, {"daemon", mourn_a_host, false}, {"host", host_twice, true},
+      {"other host", other_host_once, false}}, DEATHS},
+    {"host-death-offline", "VP 0 is vacant and retired; a host may die", vacant,
+     {{"worker 1", worker_1, false}, {"daemon", retire_and_mourn_a_host, false}, {"host", host_twice, true}},
+     DEATHS},
+    {"host-death-close", "a host may die; then its channel is closed", closing,
+     {{"worker 0", worker_0, false}, {"daemon", mourn_a_host_and_close, false}, {"host", host_twice, true}},
+     DEATHS},
+    {"close-death", "a close and an open again, while worker 0 may die", closing_with_journal,
+     {{"worker 0", worker_0, true}, {"daemon", close_over_a_death, false},
+      {"host", host_before_and_after_reopen, false}, {"worker 0'", successor_of_worker_0, false}}, DEATHS},
+    {"close-death-restart", "the same, and the daemon may die: the next one goes on with it", closing_and_saving,
+     {{"worker 0", worker_0, true}, {"daemon", close_over_a_death, true},
+      {"host", host_before_and_after_reopen, false}, {"worker 0'", successor_of_worker_0, false},
+      {"daemon'", second_daemon_goes_on_with_close, false}}, DEATHS},
+    {"reuse", "a relid is released and reused on VP 1 while a late sender still signals it", reusing,
+     {{"worker 0", worker_0, false}, {"daemon", reuse, false}, {"late host", host_once, false},
+      {"new host", host_after_reopen, false}, {"worker 1", worker_1, false}}, DEATHS},
+    {"reuse-death", "the same, and worker 0 may die", reusing_with_journal,
+     {{"worker 0", worker_0, true}, {"daemon", reuse_over_a_death, false}, {"late host", host_once, false},
+      {"new host", host_after_reopen, false}, {"worker 1", worker_1, false},
+      {"worker 0'", successor_of_worker_0, false}}, DEATHS},
+    {"ring-shared", "two processes of a guest write one ring", shared_ring,
+     {{"worker 0", shared_writer_0, false}, {"worker 1", shared_writer_1, false}, {"reader", shared_reader, false}},
+     SHARED_RINGS},
+    {"ring-shared-death", "the same, and one of them may die", shared_ring,
+     {{"worker 0", shared_writer_0, true}, {"worker 1", shared_writer_1, false}, {"reader", shared_reader, false},
+      {"daemon", recover_writer_0, false}}, SHARED_RINGS},
     {0},
 };

@@ -43,7 +43,7 @@ int main(int argc, char **argv)
     struct result result = search(program, bounds);
     if (result.found)
         sched_print_trace();
-    printf("%s preemptions=%u steps=%u searched=%llu seconds=%.2f\n", result.found ? "found" : "clean",
-           result.preemptions, result.steps, result.schedules, result.seconds);
+    printf("%s preemptions=%u steps=%u searched=%llu schedules=%llu seconds=%.2f\n", result.found ? "found" : "clean",
+           result.preemptions, result.steps, result.states, result.schedules, result.seconds);
     return 0;
 }

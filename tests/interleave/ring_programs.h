@@ -14,4 +14,12 @@ void ring_reader(void);      /* commits when it finds nothing more */
 void ring_eager_reader(void); /* commits every packet */
 void ring_at_rest(void);
 
+/* the same between one reader and the processes of two VPs, a packet each */
+void shared_ring(void);
+void shared_writer_0(void);
+void shared_writer_1(void);
+void shared_reader(void);
+void recover_writer_0(void);
+void shared_ring_at_rest(void);
+
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "coroutine.h"
+#include "observe.h"
 #include "trace.h"
 
 struct vmb_doorbell bells[3];
@@ -24,7 +25,7 @@ static enum outcome outcome;
 
 unsigned sched_now(void) { return trace_length(); }
 unsigned sched_steps(void) { return trace_length(); }
-unsigned sched_last_set(uint32_t flag) { return current->last_set[flag]; }
+unsigned sched_running(void) { return (unsigned)(current - coroutines); }
 
 _Noreturn static void end(enum outcome how)
 {
@@ -41,8 +42,11 @@ _Noreturn void sched_violation(const char *format, ...)
     end(VIOLATED);
 }
 
+void sched_saw(uint64_t value) { current->history = mix(current->history, value); }
+
 void sched_record(const char *step, const void *address, uint64_t before, uint64_t after)
 {
+    current->history++;
     unsigned n = trace_add((unsigned)(current - coroutines), step, address ? memory_name(address) : 0, before, after);
     if (n >= TRACE_LIMIT)
         sched_violation("I4: no rest after %d steps", TRACE_LIMIT);
@@ -62,6 +66,20 @@ static bool enabled(const struct coroutine *c)
     }
 }
 
+/* Everything that what comes next depends on, but for the bounds: the words, the semaphores, what each process has
+ * seen and done, what the observers remember. Schedules that differ in the order of independent steps end in one
+ * state, and what can come of it is searched once. */
+static uint64_t state_key(void)
+{
+    uint64_t key = enabled(current) ? sched_running() : PROCESSES; /* it goes on at no cost */
+    key = observe_key(memory_key(key));
+    for (unsigned i = 0; i < sizeof bells / sizeof *bells; i++)
+        key = mix(key, (uint64_t)bells[i].fd);
+    for (unsigned i = 0; i < sched_count; i++)
+        key = mix(key, coroutines[i].history ^ (coroutines[i].state << 4 | coroutines[i].buffered) * 1ull << 56);
+    return key;
+}
+
 static void switch_to(struct coroutine *next)
 {
     struct coroutine *me = current;
@@ -76,9 +94,20 @@ static void switch_to(struct coroutine *next)
     _longjmp(next->top, 1);
 }
 
+static bool can_stop(void) { return bounds_left.stops && current->process->stoppable; }
+
+static void stop(void)
+{
+    bounds_left.stops--;
+    current->state = STOPPED;
+    sched_record("stopped for ever", NULL, 0, 0);
+}
+
 /* Called by the running process before its next step, or because it cannot go on. Returns when it may. */
 void sched_decide(void)
 {
+    if (current->process && search_seen(state_key(), bounds_left))
+        end(CUT);
     for (;;) {
         struct coroutine *option[PROCESSES + 1];
         unsigned options = 0;
@@ -89,7 +118,7 @@ void sched_decide(void)
             for (unsigned i = 0; i < sched_count; i++)
                 if (&coroutines[i] != current && enabled(&coroutines[i]))
                     option[options++] = &coroutines[i];
-        bool may_stop = mine && bounds_left.stops && current->process->stoppable;
+        bool may_stop = mine && can_stop();
         if (!options) {
             /* Every store reaches memory in the end, also that of a stopped process. */
             bool moved = false;
@@ -104,15 +133,23 @@ void sched_decide(void)
         unsigned all = options + may_stop;
         unsigned chosen = all > 1 ? search_choose(all) : 0;
         if (chosen == options) {
-            bounds_left.stops--;
-            current->state = STOPPED;
-            sched_record("stopped for ever", NULL, 0, 0);
+            stop();
             continue;
         }
         if (mine && chosen)
             bounds_left.preemptions--;
         switch_to(option[chosen]);
         return;
+    }
+}
+
+/* Before a step that nobody can see yet: what is left in the buffer of a dead process reaches memory, so it
+ * matters on which side of the store it dies. */
+void sched_maybe_stop(void)
+{
+    if (can_stop() && search_choose(2)) {
+        stop();
+        sched_decide();
     }
 }
 
@@ -124,14 +161,22 @@ void sched_step(const char *what)
     sched_record(what, NULL, 0, 0);
 }
 
-bool sched_waits(unsigned process) { return coroutines[process].state == UNTIL; }
+bool sched_waits(unsigned process) { return coroutines[process].state == UNTIL && coroutines[process].must; }
 
-bool sched_dead(unsigned process)
+bool sched_dead(unsigned process) { return coroutines[process].state == STOPPED && sched_gone(process); }
+
+bool sched_gone(unsigned process)
 {
-    if (coroutines[process].state != STOPPED)
+    if (coroutines[process].state != STOPPED && coroutines[process].state != DONE)
         return false;
     memory_drain(&coroutines[process]);
     return true;
+}
+
+bool sched_learn(bool fact)
+{
+    sched_saw(fact);
+    return fact;
 }
 
 void sched_post(const char *step, struct vmb_doorbell *bell)
@@ -157,16 +202,20 @@ void sched_wait(const char *step, struct vmb_doorbell *bell)
     bell->fd--;
 }
 
-void sched_until(const char *what, bool (*condition)(void))
+static void wait_for(const char *what, bool (*condition)(void), bool must)
 {
-    if (condition())
+    if (sched_learn(condition()))
         return;
     sched_note(what);
+    current->must = must;
     current->condition = condition;
     current->state = UNTIL;
     sched_decide();
     current->state = READY;
 }
+
+void sched_until(const char *what, bool (*condition)(void)) { wait_for(what, condition, true); }
+void sched_until_maybe(const char *what, bool (*condition)(void)) { wait_for(what, condition, false); }
 
 /* ---- one execution ------------------------------------------------------------------------------------- */
 
@@ -227,7 +276,7 @@ enum outcome sched_execute(const struct program *program, struct bounds bounds, 
         c->state = READY;
         c->started = false;
         c->buffered = 0;
-        memset(c->last_set, 0, sizeof c->last_set);
+        c->history = 0;
     }
     begin();
     if (outcome == RESTED)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Every schedule of a program within the bounds, by running it again for each sequence of choices.
+ * Every schedule of a program within the bounds, by running it again for each sequence of choices, but for those
+ * that lead to a state that was met before.
  *
  * Bounds grow from no preemption up, so the first schedule that breaks a rule needs the fewest; among those
  * with as few, the search goes on for the shortest.
@@ -11,12 +12,15 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "visited.h"
+
 #define DEPTH (8 * TRACE_LIMIT)
 
 static struct {
     uint8_t taken, options;
 } path[DEPTH];
 static unsigned known, position;
+static bool found;
 
 unsigned search_choose(unsigned options)
 {
@@ -30,6 +34,12 @@ unsigned search_choose(unsigned options)
         abort();
     }
     return path[position++].taken;
+}
+
+bool search_seen(uint64_t key, struct bounds left)
+{
+    /* On the way to the choice that is new this time every state was met before: that is no reason to turn back. */
+    return position == known && visited_before(key, left, sched_now(), found);
 }
 
 static bool next_path(void)
@@ -53,6 +63,8 @@ static bool search_once(const struct program *program, struct bounds bounds, str
 {
     unsigned longest = TRACE_LIMIT;
     known = 0;
+    found = false;
+    visited_begin(bounds);
     do {
         position = 0;
         enum outcome outcome = sched_execute(program, bounds, longest);
@@ -60,14 +72,15 @@ static bool search_once(const struct program *program, struct bounds bounds, str
         result->schedules++;
         if (outcome == VIOLATED) {
             sched_keep_trace();
-            result->found = true;
+            result->found = found = true;
             result->steps = sched_steps();
             longest = sched_steps() - 1;
         } else if (!result->found && sched_steps() > result->steps) {
             result->steps = sched_steps();
         }
     } while (next_path());
-    return result->found;
+    result->states = visited_states();
+    return found;
 }
 
 struct result search(const struct program *program, struct bounds most)

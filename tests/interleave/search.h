@@ -9,7 +9,8 @@ struct result {
     bool found;
     unsigned preemptions;         /* with how many the mistake showed, or the whole bound */
     unsigned steps;               /* of the shortest schedule that shows it, or of the longest searched */
-    unsigned long long schedules; /* at that bound, which contains the lower ones */
+    unsigned long long states;    /* met at that bound, which contains the lower ones */
+    unsigned long long schedules; /* executed, each to its end or to a state that was met before */
     double seconds;
 };
 

@@ -1,10 +1,25 @@
 """The explorer itself: it finds mistakes in the model and in the real functions, and passes what is sound."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.interleave.run import SOUND, Result, Search, build, passes, run
+from tests.interleave.run import (
+    MISTAKES,
+    MOST_STATES,
+    SOUND,
+    Result,
+    Search,
+    build,
+    cases,
+    closing,
+    failures,
+    passes,
+    run,
+)
+
+PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "signal-protocol.md"
 
 pytestmark = pytest.mark.build
 
@@ -65,7 +80,25 @@ def test_a_lost_wake_of_a_ring_is_found(binaries: Path, case: str, mistake: str,
 
 @pytest.mark.parametrize(
     "case",
-    ["sleep-wake", "two-hosts", "retarget", "close", "reopen-retarget", "death", "ring-data", "ring-space"],
+    [
+        "sleep-wake",
+        "two-hosts",
+        "retarget",
+        "close",
+        "reopen-retarget",
+        "death",
+        "death-offline",
+        "offline",
+        "offline-vacant-restart",
+        "host-death-offline",
+        "close-death",
+        "reuse",
+        "percpu-target-first",
+        "interrupt-page",
+        "ring-data",
+        "ring-space",
+        "ring-shared-death",
+    ],
 )
 def test_the_real_functions_pass_a_small_bound(binaries: Path, case: str) -> None:
     """The shipped functions keep every rule under every schedule with one preemption."""
@@ -78,3 +111,104 @@ def test_the_real_functions_pass_a_small_bound(binaries: Path, case: str) -> Non
 def test_the_model_passes(binaries: Path) -> None:
     """Every state of the smallest model keeps every rule."""
     assert passes(run(binaries, Search("model", "sleep-wake", SOUND)))
+
+
+@pytest.mark.parametrize(
+    ("case", "mistake"),
+    [
+        ("begin", SOUND),
+        ("death", SOUND),
+        ("host-death", SOUND),
+        ("daemon-death", SOUND),
+        ("daemon-host-death", SOUND),
+        ("percpu-answer", SOUND),
+        ("sleep-wake", "idle_not_seq_cst"),
+        ("two-channels", "shared_mark_before_post"),
+        ("close", "slot_not_seq_cst"),
+        ("death", "taken_after_clear"),
+        ("death-close", "recovery_bits_before_claims"),
+        ("adoption", "target_not_seq_cst"),
+        ("daemon-death", "recovery_clears_taken_first"),
+        ("daemon-host-death", "no_ring_at_start"),
+    ],
+)
+def test_the_reductions_change_no_verdict(binaries: Path, case: str, mistake: str) -> None:
+    """A model that leaves states out finds what it finds when it visits them all, and as soon."""
+    reduced = run(binaries, Search("model", case, mistake))
+    full = run(binaries, Search("model", case, mistake, reduced=False))
+
+    assert (reduced.found, reduced.rule) == (full.found, full.rule)
+    assert int(reduced.figures["searched"]) < int(full.figures["searched"])
+    # A store that only its own process can look at needs no step to reach memory.
+    assert not full.found or int(reduced.figures["steps"]) <= int(full.figures["steps"])
+
+
+@pytest.mark.parametrize(
+    "case", ["death", "adoption", "host-death", "daemon-death", "daemon-host-death", "rescind"]
+)
+def test_the_model_passes_whoever_dies(binaries: Path, case: str) -> None:
+    """Deaths of workers, hosts and the daemon at any step break no rule of the sound model."""
+    assert passes(run(binaries, Search("model", case, SOUND)))
+
+
+@pytest.mark.parametrize(
+    ("case", "dropped_by"), [("percpu-1", "CPU A"), ("percpu-2", "CPU B"), ("percpu-answer", "CPU A")]
+)
+def test_lists_per_cpu_lose_an_interrupt(binaries: Path, case: str, dropped_by: str) -> None:
+    """Both interleavings of docs/why.md are found in the per-CPU design; the table beside it loses none."""
+    lost = run(binaries, Search("model", case, "percpu_lists"))
+
+    assert found(lost, "I1")
+    assert re.search(rf"{dropped_by} +walk the list: not found", lost.schedule)
+    assert passes(run(binaries, Search("model", case, SOUND)))
+
+
+def test_a_sweep_that_sets_once_is_found(binaries: Path) -> None:
+    """A bit set again on the old page by a host that dies is lost to a sweep that sets once."""
+    lost = run(binaries, Search("real", "host-death-offline", "handover_sets_once", (2, 0, 1)))
+
+    assert found(lost, "I1")
+
+
+@pytest.mark.parametrize("case", ["percpu-move-first", "percpu-target-first"])
+def test_the_lists_of_the_lab_lose_an_interrupt(binaries: Path, case: str) -> None:
+    """The lab's own lists lose one in either order of a move, the table in the same program none."""
+    assert found(run(binaries, Search("real", case, "percpu_lists", (1, 1, 0))), "I1")
+    assert passes(run(binaries, Search("real", case, SOUND, (1, 1, 0))))
+
+
+def mistakes_of(document: Path) -> dict[str, str]:
+    """The table of mistakes: each name with the rule that it breaks."""
+    text = document.read_text().split("\n## 8. ")[1]
+    return dict(re.findall(r"^\| `(\w+)`[^|]*\| (I\d) \|", text, re.MULTILINE))
+
+
+def test_every_mistake_that_is_documented_is_seeded() -> None:
+    """docs/signal-protocol.md section 8 and the explorer name the same mistakes and the same rules."""
+    seeded = {name: rule for name, (rule, _, _) in MISTAKES.items() if not name.startswith("ring_")}
+
+    assert mistakes_of(PROTOCOL) == seeded
+
+
+def test_every_mistake_of_the_protocol_is_found_in_the_model(binaries: Path) -> None:
+    """Only those of rings, a page and a sweep are left to the real functions; every model is there."""
+    models = cases(binaries, "model")
+
+    assert [
+        name for name, (_, model, _) in MISTAKES.items() if not model and not name.startswith("ring_")
+    ] == ["handover_sets_once", "page_before_flag"]
+    assert {case for _, model, _ in MISTAKES.values() for case in model.split()} <= models.keys()
+
+
+def test_models_that_grow_too_large_fail() -> None:
+    """All models together have a limit; more states than that are a failure, whatever was found."""
+    small = Result(
+        Search("model", "begin", SOUND), False, "", {"searched": "40", "seconds": "0.5", "steps": "9"}, ""
+    )
+
+    assert failures([small, small], 80) == []
+    assert failures([small, small], 79) == ["the models have 80 states, more than 79"]
+    assert MOST_STATES == 5_000_000
+    assert closing([small, small], 0, 2.0) == (
+        "explore: 2 searches, 0 failed, 2 s; model: 80 states, 1.0 s; real: 0 states, 0.0 s"
+    )

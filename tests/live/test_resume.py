@@ -13,11 +13,14 @@ from host_client.async_host import AsyncHost
 from host_client.channel import Channel as HostChannel
 from host_client.device import Device
 from host_client.host import Host
-from tests.live.daemon import PATIENCE, Daemon, daemon, eventually
+from tests.live.daemon import PATIENCE, Daemon, daemon, eventually, seqpacket
 from tests.live.guest_drivers import COUNTED, Counter
 from tests.live.guest_support import MODES, Mode, Signaller, Storm, begin, produce, seen
+from tests.live.peers import hello
 from tests.live.proxy import Proxy
+from vmbusd.abi import paths
 from vmbusd.abi.errors import LinkLost, RefusedError
+from vmbusd.abi.link import HelloFlag, Role
 
 pytestmark = pytest.mark.live
 
@@ -194,3 +197,23 @@ def test_a_daemon_that_does_not_know_the_link_ends_it(runtime_dir: Path) -> None
             away.__exit__(None, None, None)
             with pytest.raises(RefusedError, match="no link to resume by that token"):
                 host.run()
+
+
+def test_a_host_that_never_got_its_welcome_is_forgotten_while_its_process_lives(runtime_dir: Path) -> None:
+    """The daemon dies between hello and welcome; the process asks anew, and the link it never heard of goes
+    after the grace time, number and objects too."""
+    arguments = ("--partition", "demo:2", "--grace", "0.5")
+    first = Daemon(runtime_dir, *arguments).wait_ready()
+    with seqpacket(runtime_dir / paths.HOST_SOCKET) as unheard:
+        unheard.send(hello(partition="demo", role=Role.HOST, flags=HelloFlag.RESUMABLE))
+        eventually(lambda: first.status("demo")["hosts"], "the link is there")
+        first.kill()
+        first.log.unlink()
+    with daemon(runtime_dir, *arguments) as second, Host.connect("demo", runtime_dir=runtime_dir) as host:
+        assert host.link == 1
+        eventually(
+            lambda: [each["link"] for each in second.status("demo")["hosts"]] == [1], "link 0 is forgotten"
+        )
+        assert [name for name in second.objects() if name.endswith("host0")] == []
+        with Host.connect("demo", runtime_dir=runtime_dir) as third:
+            assert third.link == 0

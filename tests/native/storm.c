@@ -7,8 +7,8 @@
  *
  *   credit   its sender signals only when the last signal was seen, after writing plain memory; it also moves the
  *            channel itself, in between. One callback for each signal, no more and no fewer.
- *   burst    many senders count and signal as fast as they can while a retargeter moves the channel. At rest
- *            everything counted has been seen.
+ *   burst    many senders count and signal as fast as they can while a retargeter moves the channel, also to a
+ *            VP without worker, which is then retired. At rest everything counted has been seen.
  *   closing  a burst channel that is closed and opened again all the time, with plain memory that exists for one
  *            generation: the closer writes it as soon as the close has completed.
  */
@@ -18,6 +18,7 @@
 #include "check.h"
 
 #define VPS 2u
+#define VACANT VPS /* a VP without worker: what targets it is retired again and again while others signal */
 #define SENDERS 2u
 #define PER_KIND 8u
 #define CHANNELS (3 * PER_KIND)
@@ -33,7 +34,7 @@ struct channel {
 
 static struct partition partition;
 static struct channel channels[CHANNELS + 1];
-static uint64_t overlaps, stale, wrong, closes, retargets;
+static uint64_t overlaps, stale, wrong, closes, retargets, moved;
 static int senders_stop, workers_stop;
 
 #define GET(word) __atomic_load_n(&(word), __ATOMIC_RELAXED)
@@ -131,14 +132,24 @@ static void *sender_main(void *me)
     return NULL;
 }
 
+static void retarget_all(uint32_t turn, uint32_t vps)
+{
+    for (unsigned i = 1; i <= CHANNELS; i++)
+        if (kind_of(i) != CREDIT) {
+            vmb_retarget(partition.table, flag_of(i), (turn + i) % vps);
+            ADD(retargets, 1);
+        }
+}
+
+/* Each turn ends with a retire: no channel targets the vacant VP any more, then its bits are handed over. */
 static void *retargeter_main(void *nothing)
 {
     for (uint32_t turn = 0; !GET(senders_stop); turn++) {
-        for (unsigned i = 1; i <= CHANNELS; i++)
-            if (kind_of(i) != CREDIT) {
-                vmb_retarget(partition.table, flag_of(i), (turn + i) % VPS);
-                ADD(retargets, 1);
-            }
+        const uint32_t live = turn % VPS;
+        retarget_all(turn, VPS + 1);
+        sched_yield();
+        retarget_all(turn, VPS);
+        ADD(moved, vmb_sweep(&partition.pages[VACANT], &partition.pages[live], &partition.bells[live]));
         sched_yield();
     }
     return nothing;
@@ -182,7 +193,7 @@ int main(int argc, char **argv)
     int64_t end = vmb_now_ns() + (argc > 1 ? atoi(argv[1]) : 3) * 1000000000ll;
     uint64_t signals = 0, callbacks = 0, again = 0, sleeps_rung = 0, bad_credit = 0;
 
-    partition = partition_new(VPS, 0);
+    partition = partition_new(VPS + 1, 0);
     for (unsigned i = 1; i <= CHANNELS; i++) {
         number_of[flag_of(i)] = i;
         channels[i].payload = kind_of(i) == CLOSING;
@@ -226,12 +237,13 @@ int main(int argc, char **argv)
         if (kind_of(i) == CREDIT)
             bad_credit += channels[i].callbacks != channels[i].signals;
     }
-    printf("signals %llu callbacks %llu again %llu sleeps %llu retargets %llu closes %llu\n",
+    printf("signals %llu callbacks %llu again %llu sleeps %llu retargets %llu closes %llu moved %llu\n",
            (unsigned long long)signals, (unsigned long long)callbacks, (unsigned long long)again,
-           (unsigned long long)sleeps_rung, (unsigned long long)retargets, (unsigned long long)closes);
+           (unsigned long long)sleeps_rung, (unsigned long long)retargets, (unsigned long long)closes,
+           (unsigned long long)moved);
     printf("lost %u overlaps %llu stale %llu wrong %llu uneven %llu\n", lost, (unsigned long long)overlaps,
            (unsigned long long)stale, (unsigned long long)wrong, (unsigned long long)bad_credit);
-    int bad = lost || overlaps || stale || wrong || bad_credit || !signals || !closes || !retargets;
+    int bad = lost || overlaps || stale || wrong || bad_credit || !signals || !closes || !retargets || !moved;
     partition_free(&partition);
     return bad;
 }

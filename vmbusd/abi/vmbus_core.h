@@ -53,11 +53,10 @@ static inline void vmb_wake(struct vmb_sender *s, uint32_t t)
     if (!(e & 1))
         return;
     /* The seeded mistakes replace the private `rung` by one mark for all senders, which the waiter clears. */
-    const int shared = VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post);
     uint64_t *mark = &s->pages[t].other_sints_low[0];
-    if (shared ? VMB_LOAD("signal.mark", mark, VMB_SEQ_CST) != 0 : e == s->rung[t])
+    if (VMB_MARKS ? VMB_LOAD("signal.mark", mark, VMB_SEQ_CST) != 0 : e == s->rung[t])
         return;
-    if (VMB_MUTANT(shared_mark_before_post))
+    if (VMB_MARKS_FIRST)
         VMB_STORE("signal.set_mark", mark, 1ull, VMB_SEQ_CST);
     VMB_POST("signal.post", &s->doorbells[t]);
     if (VMB_MUTANT(shared_mark_after_post))
@@ -142,7 +141,7 @@ static inline __attribute__((always_inline)) int vmb_signal_as(struct vmb_sender
             vmb_wake_armed(s, t, relid);
         else if (first || !VMB_MUTANT(already_set_returns))
             vmb_wake(s, t);
-        uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
+        uint32_t now = VMB_MUTANT(no_target_reload) ? t : VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t)
             return s->transitions != before;
         s->moved++;
@@ -294,10 +293,15 @@ vmb_drain_as(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, v
         uint64_t bits = VMB_LOAD("drain.look", &w->flags[i], VMB_SEQ_CST);
         if (!bits)
             continue;
-        VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
+        if (!VMB_MUTANT(no_taken) && !VMB_MUTANT(taken_after_clear))
+            VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
         if (armed)
             vmb_fault_step(&w->faults, VMB_STEP_DRAIN_TAKEN_CLEAR, 0, w->vp);
         VMB_AND("drain.clear", &w->flags[i], ~bits);
+        if (VMB_MUTANT(taken_after_clear))
+            VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
+        if (VMB_MUTANT(taken_cleared_early))
+            VMB_STORE("drain.done", &w->work->taken[i], 0ull, VMB_RELEASE);
         for (uint64_t rest = i ? bits : bits & ~1ull; rest; rest &= rest - 1) {
             dispatch(w, i * 64 + (unsigned)__builtin_ctzll(rest), call, context);
             seen++;

@@ -50,7 +50,8 @@ static inline void vmb_slot_empty(struct vmb_table *table, uint32_t flag)
 /* Nothing else: bits on the old VP stay and are served there. */
 static inline void vmb_retarget(struct vmb_table *table, uint32_t relid, uint32_t vp)
 {
-    VMB_STORE("retarget", &table->record[relid].target_vp, vp, VMB_SEQ_CST);
+    VMB_STORE("retarget", &table->record[relid].target_vp, vp,
+              VMB_MUTANT(target_not_seq_cst) ? VMB_RELEASE : VMB_SEQ_CST);
 }
 
 /* Only after a completed close. The claim word is left alone: a worker with a stale bit may hold it for a
@@ -62,13 +63,9 @@ static inline void vmb_block_clear(struct vmb_block *block)
 
 /* ---- a VP without its worker -------------------------------------------------------------------------------- */
 
-/* Only when the process that played VP `vp` is known to be dead. Claims first: put back first, a bit would be
- * taken by a live worker, which finds RUN of the dead, leaves AGAIN, and the freeing would wipe it.
- * Its locks of outgoing rings go with its claims: a write that was not published leaves no trace.
- * Returns the number of claims freed; *redelivered counts the bits put back. */
-static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, struct vmb_vpwork *work,
-                                   struct vmb_block *blocks, const struct vmb_table *table,
-                                   uint64_t *redelivered)
+/* recover, step 1: free the claims of a dead VP, and its locks of outgoing rings with them: a write that was not
+ * published leaves no trace. Returns the number of claims freed. */
+static inline unsigned vmb_recover_claims(uint32_t vp, struct vmb_block *blocks, const struct vmb_table *table)
 {
     unsigned freed = 0;
 
@@ -86,20 +83,47 @@ static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, str
         (void)VMB_EXCHANGE("recover.free", &blocks[r].claim, 0u);
         freed++;
     }
-    *redelivered = 0;
+    return freed;
+}
+
+/* recover, steps 2 and 3: put back what the dead worker had taken, then clear its journal. Returns the bits. */
+static inline uint64_t vmb_recover_bits(struct vmb_event_page *page, struct vmb_vpwork *work)
+{
+    uint64_t redelivered = 0;
+
     for (unsigned i = 0; i < VMB_WORDS; i++) {
         uint64_t taken = VMB_LOAD("recover.taken", &work->taken[i], VMB_SEQ_CST);
         if (!taken)
             continue;
-        *redelivered += (uint64_t)__builtin_popcountll(taken);
-        (void)VMB_OR("recover.put_back", &page->flags[i], taken);
+        redelivered += (uint64_t)__builtin_popcountll(taken);
+        if (VMB_MUTANT(recovery_clears_taken_first))
+            VMB_STORE("recover.clear", &work->taken[i], 0ull, VMB_SEQ_CST);
+        if (!VMB_MUTANT(recovery_no_put_back))
+            (void)VMB_OR("recover.put_back", &page->flags[i], taken);
     }
     for (unsigned i = 0; i < VMB_WORDS; i++)
         VMB_STORE("recover.clear", &work->taken[i], 0ull, VMB_SEQ_CST);
+    return redelivered;
+}
+
+/* Only when the process that played VP `vp` is known to be dead. Claims first: put back first, a bit might reach a
+ * live worker, which finds RUN of the dead, leaves AGAIN, and the freeing would wipe it.
+ * Returns the number of claims freed; *redelivered counts the bits put back. */
+static inline unsigned vmb_recover(uint32_t vp, struct vmb_event_page *page, struct vmb_vpwork *work,
+                                   struct vmb_block *blocks, const struct vmb_table *table,
+                                   uint64_t *redelivered)
+{
+    unsigned freed = vmb_recover_claims(vp, blocks, table);
+    *redelivered = vmb_recover_bits(page, work);
     return freed;
 }
 
-/* VP `from` has no worker: hand its bits to live VP `to`, set before clear, then ring. Returns the bits moved. */
+/* VP `from` has no worker: hand its bits to live VP `to`, then ring. Returns the bits moved.
+ *
+ * Set before clear, so that a daemon that dies in between loses nothing. And set again after it: `to` may have run a
+ * channel already when a sender, which loaded its target long ago, sets the bit that is still there on `from`, and
+ * the clear takes both. A sender that lives reloads the target and signals `to` itself; one that dies there cannot,
+ * and the sweep that follows its death would find nothing. */
 static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_page *to,
                                  struct vmb_doorbell *bell_of_to)
 {
@@ -110,8 +134,11 @@ static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_p
         if (!w)
             continue;
         moved += (unsigned)__builtin_popcountll(w);
-        (void)VMB_OR("sweep.set", &to->flags[i], w);
+        if (!VMB_MUTANT(handover_clears_first))
+            (void)VMB_OR("sweep.set", &to->flags[i], w);
         VMB_AND("sweep.clear", &from->flags[i], ~w);
+        if (!VMB_MUTANT(handover_sets_once))
+            (void)VMB_OR("sweep.set_again", &to->flags[i], w);
     }
     VMB_POST("sweep.ring", bell_of_to);
     return moved;

@@ -78,7 +78,7 @@ static inline int vmb_spin(uint64_t *flags, int64_t span)
 static inline void vmb_sleep_announce(uint64_t *idle, uint64_t *e, uint64_t *flags)
 {
     (void)flags;
-    if (VMB_MUTANT(shared_mark_after_post) || VMB_MUTANT(shared_mark_before_post))
+    if (VMB_MARKS)
         VMB_STORE("sleep.clear_mark", flags - VMB_FLAGS_OFFSET / sizeof *flags, 0ull, VMB_SEQ_CST);
     *e += 1;
     VMB_STORE("sleep.announce", idle, *e, VMB_MUTANT(idle_not_seq_cst) ? VMB_RELAXED : VMB_SEQ_CST);

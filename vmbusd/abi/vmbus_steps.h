@@ -78,6 +78,36 @@
 #ifndef VMB_MUTANT_claimed_put_back
 #define VMB_MUTANT_claimed_put_back 0
 #endif
+#ifndef VMB_MUTANT_no_taken
+#define VMB_MUTANT_no_taken 0
+#endif
+#ifndef VMB_MUTANT_taken_after_clear
+#define VMB_MUTANT_taken_after_clear 0
+#endif
+#ifndef VMB_MUTANT_taken_cleared_early
+#define VMB_MUTANT_taken_cleared_early 0
+#endif
+#ifndef VMB_MUTANT_recovery_rings_unless_marked
+#define VMB_MUTANT_recovery_rings_unless_marked 0
+#endif
+#ifndef VMB_MUTANT_no_target_reload
+#define VMB_MUTANT_no_target_reload 0
+#endif
+#ifndef VMB_MUTANT_target_not_seq_cst
+#define VMB_MUTANT_target_not_seq_cst 0
+#endif
+#ifndef VMB_MUTANT_handover_clears_first
+#define VMB_MUTANT_handover_clears_first 0
+#endif
+#ifndef VMB_MUTANT_handover_sets_once
+#define VMB_MUTANT_handover_sets_once 0
+#endif
+#ifndef VMB_MUTANT_recovery_clears_taken_first
+#define VMB_MUTANT_recovery_clears_taken_first 0
+#endif
+#ifndef VMB_MUTANT_recovery_no_put_back
+#define VMB_MUTANT_recovery_no_put_back 0
+#endif
 #ifndef VMB_MUTANT_ring_publish_not_seq_cst
 #define VMB_MUTANT_ring_publish_not_seq_cst 0
 #endif
@@ -115,5 +145,9 @@
 #define VMB_MUTANT_ring_double_fetch 0
 #endif
 #endif
+
+/* One mark for all senders that a VP is rung, set before the post: alone, and with a daemon that believes it. */
+#define VMB_MARKS_FIRST (VMB_MUTANT(shared_mark_before_post) || VMB_MUTANT(recovery_rings_unless_marked))
+#define VMB_MARKS (VMB_MARKS_FIRST || VMB_MUTANT(shared_mark_after_post))
 
 #endif

@@ -45,7 +45,7 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     rows: list[list[object]] = [
         [
             seat["vp"],
-            _state_of(seat),
+            seat["state"],
             seat["pid"],
             seat["incarnation"],
             seat["pending"],
@@ -57,14 +57,17 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     ]
     columns = ["VP", "state", "pid", "incarnation", "pending", "callbacks", "sleeps", "recoveries"]
     _print(console, f"{partition['name']}: {', '.join(parts)}", columns, rows)
-    for text in [partition["reason"], *partition["warnings"]]:
+    for seat in partition["workers"]:
+        if seat["by_order"]:
+            console.print(f"  VP {seat['vp']} is offline by order", highlight=False)
+    stuck = [
+        f"VP {seat['vp']}: its worker is stuck for {seat['stuck_seconds']:.0f} s"
+        for seat in partition["workers"]
+        if seat["stuck"]
+    ]
+    for text in [partition["reason"], *stuck, *partition["warnings"]]:
         if text:
             console.print(f"  {text}", style="red", highlight=False)
-
-
-def _state_of(seat: dict[str, Any]) -> str:
-    stuck = f", stuck for {seat['stuck_seconds']:.0f} s" if seat["stuck"] else ""
-    return f"{seat['state']}{', by order' if seat['by_order'] else ''}{stuck}"
 
 
 def show_channels(console: Console, name: str, result: dict[str, Any]) -> None:

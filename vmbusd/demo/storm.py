@@ -143,6 +143,7 @@ def storm(
     packet_channels: int = 0,
     relook: bool = False,
     prepare: Callable[[Guest], None] = lambda _guest: None,
+    driver: type[StormDriver] = StormDriver,
 ) -> Iterator[Storm]:
     """A scene with all channels open and nothing signalled yet. Everything is gone when it is left.
 
@@ -154,7 +155,7 @@ def storm(
         # Hosts first: their offers are there when the guest asks, and they leave after the guest has.
         running = stack.enter_context(hosts(runtime_dir, partition, shares, packet_channels))
         guest = stack.enter_context(Guest.attach(partition, runtime_dir=runtime_dir))
-        guest.register(StormDriver())
+        guest.register(driver())
         guest.register(PacketDriver())
         prepare(guest)
         guest.start(vps, workers, relook=relook)

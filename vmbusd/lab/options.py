@@ -11,13 +11,15 @@ from vmbusd.abi import layout
 from vmbusd.demo.arguments import seconds, whole
 
 DESIGNS: Final = {"per-cpu": ("per_cpu",), "global": ("global",), "both": ("per_cpu", "global")}
+REPLAYS: Final = ("1", "2", "all")
 MAX_SLICES: Final = 1000
 MAX_RATE: Final = 1_000_000.0
 """More moves a second than any machine makes: to be taken for a mistake."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What to run. `designs`: keys of the result; `rate`: moves a second, None for all that can be."""
+    """What to run. `designs`: keys of the result; `rate`: moves a second, None for all that can be; `replay`:
+    one of REPLAYS instead of the storm."""
 
     designs: tuple[str, ...] = DESIGNS["both"]
     seconds: float = 20.0
@@ -27,6 +29,7 @@ class Options(msgspec.Struct, frozen=True):
     slices: int = 5
     json: bool = False
     plot: Path | None = None
+    replay: str | None = None
 
 
 def _rate(text: str) -> float:
@@ -71,12 +74,21 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     made.add_argument("--plot", type=_picture, metavar="FILE.png", help="draw the result")
+    made.add_argument(
+        "--replay",
+        choices=REPLAYS,
+        help="no storm: one of the two dropped interrupts, step by step, or all orders of the steps",
+    )
     return made
 
 
 def parse(argv: Sequence[str] | None) -> Options:
     """The options; ends with status 2 and a message that names the wrong one."""
-    given: dict[str, Any] = vars(parser().parse_args(argv))
+    made = parser()
+    given: dict[str, Any] = vars(made.parse_args(argv))
+    storm = {key: value for key, value in given.items() if key not in ("replay", "json")}
+    if given["replay"] and any(value != made.get_default(key) for key, value in storm.items()):
+        made.error("--replay: only --json goes with it, nothing else of it can be chosen")
     return Options(
         designs=DESIGNS[given["design"]],
         seconds=given["seconds"],
@@ -86,4 +98,5 @@ def parse(argv: Sequence[str] | None) -> Options:
         slices=given["slices"],
         json=given["json"],
         plot=given["plot"],
+        replay=given["replay"],
     )

@@ -12,6 +12,8 @@ from vmbusd.lab.slices import Slice
 COLOURS: Final = {"per_cpu": "#c0392b", "global": "#2471a3"}
 SIZE_INCHES: Final = (10.0, 4.2)
 DOTS_PER_INCH: Final = 110
+GROUND: Final = 0.03
+"""Share of the height below zero, so that a line at zero can be seen."""
 
 
 def load() -> Any:
@@ -47,7 +49,7 @@ def draw(pyplot: Any, result: Mapping[str, Any], slices: Sequence[Slice], file: 
     left.set_title(f"interrupts dropped, {result['channels']} channels on {result['vps']} VPs", fontsize=10)
     left.set_xlabel("seconds of storm under the design")
     left.set_ylabel("dropped so far")
-    left.set_ylim(bottom=0)
+    left.set_ylim(bottom=-GROUND * left.get_ylim()[1])
     right.set_title("finding the channel of an interrupt", fontsize=10)
     right.set_xscale("log", base=2)
     right.set_yscale("log")

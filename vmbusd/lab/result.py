@@ -84,9 +84,8 @@ def verdict(options: Options, result: dict[str, Any]) -> str:
         elif not of["agrees"]:
             said.append(f"The {NAMES[design]}: the counters and the oracle disagree.")
         else:
-            said.append(
-                f"The {NAMES[design]} dropped {of['dropped']:,} interrupts; {of['hung']:,} times a channel hung."
-            )
+            drops, hung = f"{of['dropped']:,}", f"{of['hung']:,}"
+            said.append(f"The {NAMES[design]} dropped {drops} interrupts, {hung} times a channel hung.")
     return " ".join(said)
 
 

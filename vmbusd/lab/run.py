@@ -1,7 +1,7 @@
 """`vmbusd lab`: per-CPU lists and the global table under the same storm, in alternating slices.
 
 Exit status: 0 when the global table lost nothing, 1 otherwise, 2 when the lab could not be set up. Options,
-JSON keys and how each number is measured: docs/lab.md.
+JSON keys and how each number is measured: docs/lab.md. `--replay` is `replay`.
 """
 
 import json
@@ -15,6 +15,7 @@ from vmbusd.demo.ending import in_order
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import lookup, plot, view
 from vmbusd.lab.options import Options, parse
+from vmbusd.lab.replay import replay
 from vmbusd.lab.result import status, summed
 from vmbusd.lab.scene import scene
 from vmbusd.lab.slices import Slice, play
@@ -27,6 +28,9 @@ HOSTS: Final = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lab; returns the exit status."""
     options = parse(argv)
+    if options.replay is not None:
+        which = options.replay
+        return in_order("vmbusd lab", lambda: replay(which, as_json=options.json))
     return in_order("vmbusd lab", lambda: _run(options))
 
 

@@ -19,6 +19,7 @@ from vmbusd.demo import cell
 from vmbusd.demo.cell import DemoError
 from vmbusd.demo.retarget import IN_FLIGHT, Move, Retargeter
 from vmbusd.demo.storm import REST_LOOK_SECONDS, Storm, storm
+from vmbusd.lab.driver import LabDriver
 from vmbusd.lab.percpu import GLOBAL, PER_CPU, SIZE, Asker, Lists
 from vmbusd.lab.worker import command, lists_at
 
@@ -132,7 +133,13 @@ def scene(
         guest.worker_command = command(page[0])
 
     with storm(
-        runtime_dir, partition, vps=vps, channels=channels, host_processes=hosts, prepare=prepare
+        runtime_dir,
+        partition,
+        vps=vps,
+        channels=channels,
+        host_processes=hosts,
+        prepare=prepare,
+        driver=LabDriver,
     ) as running:
         made = Scene(running, lists_at(running.guest.attached, page[0]), rate)
         try:

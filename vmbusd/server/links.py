@@ -273,7 +273,9 @@ class HostLink(Attached):
 
     def over(self) -> None:
         self.partition.host_ended(self)
-        if self._orderly:
+        # Whoever never offered anything, because its welcome never arrived perhaps, has nothing to signal: it
+        # may live for long, and has another link by now.
+        if self._orderly or (self.session is not None and not self.session.received):
             self._finish()
 
     def process_died(self) -> None:

@@ -51,7 +51,13 @@ def test_a_sleeping_worker_is_rung_once_for_each_sleep(world: World) -> None:
             until(lambda before=before: world.statistics()["idle"] >= before + 2 and world.work.is_idle(0))  # type: ignore[misc]
 
     assert world.called == [5] * 20
-    assert world.sender.statistics() == {"signals": 20, "transitions": 20, "posts": 20, "moved": 0, "faults": 0}
+    assert world.sender.statistics() == {
+        "signals": 20,
+        "transitions": 20,
+        "posts": 20,
+        "moved": 0,
+        "faults": 0,
+    }
     assert not world.work.is_idle(0)
 
 

@@ -44,3 +44,19 @@ def test_news_is_a_line(pair: tuple[socket.socket, Orders]) -> None:
     orders.tell({"attached": 3})
 
     assert json.loads(control.recv(100)) == {"attached": 3}
+
+
+def test_a_control_process_that_died_with_unread_news_is_gone() -> None:
+    """Its socket is reset then, not closed: the worker leaves all the same."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        orders = Orders(ours)
+        orders.tell({"attached": 1})
+        assert not orders.are_over()
+        theirs.sendall(b"{")
+        assert not orders.are_over()
+        theirs.close()
+
+        assert orders.are_over()
+        assert orders.more() is not None
+        assert orders.more() is None

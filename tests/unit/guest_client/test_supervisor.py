@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -183,3 +183,50 @@ sys.stdin.read()
         # A pidfd can be read once its process has ended.
         with os.fdopen(pidfd, "rb", buffering=0) as file:
             assert select.select([file], [], [], 10.0)[0]
+
+
+LEAVES = GOOD.replace('["die"]', '["leave"]').replace("sys.exit(3)", "sys.exit(0)")
+
+
+def test_a_worker_that_leaves_is_not_replaced_until_its_vp_is_wanted(
+    watcher: Watcher, running: list[Supervisor]
+) -> None:
+    """Offline: no successor, nobody's death. Online: one. Both at once: one, when the first has ended."""
+    supervisor = supervise(running, watcher, LEAVES)
+    supervisor.start()
+    old = supervisor.pids()[1]
+    supervisor.take_offline(1, {"lost": ["leave"]})
+    supervisor.bring_online(1)
+    second = wait_for_successor(supervisor, 1, old)
+    supervisor.take_offline(1, {"lost": ["leave"]})
+    wait_until(lambda: not supervisor.pids())
+    supervisor.bring_online(1)
+    wait_for_successor(supervisor, 1, second)
+
+    assert set(supervisor.pids()) == {1}
+    assert supervisor.statistics()["died"] == 0
+    assert watcher.died == []
+
+
+def test_a_worker_that_dies_while_its_vp_goes_offline_is_not_replaced(
+    watcher: Watcher, running: list[Supervisor]
+) -> None:
+    """It died, which is told, but nobody is to play its VP."""
+    supervisor = supervise(running, watcher, GOOD)
+    supervisor.start()
+    supervisor.take_offline(1, {"lost": []})
+    os.kill(supervisor.pids()[1], signal.SIGKILL)
+    wait_until(lambda: set(supervisor.pids()) == {0})
+
+    assert watcher.died == [1]
+    supervisor.bring_online(1)
+    wait_until(lambda: set(supervisor.pids()) == {0, 1})
+    assert supervisor.statistics()["started"] == 3
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not come to that")

@@ -337,3 +337,16 @@ def test_a_channel_that_the_bus_takes_back(daemon: FakeDaemon) -> None:
         assert offer.gone is not None
         offer.gone.result(PATIENCE)
         assert host.channels == []
+
+
+def test_requests_for_an_offer_that_is_gone_by_now_are_dropped(daemon: FakeDaemon) -> None:
+    """A host that was stopped reads a Close and the Revoked after it at once; its other offers go on."""
+    with connected(daemon) as (host, peer):
+        offer, other = offered(host, peer, Probe()), offered(host, peer, Probe())
+        peer.ask(device_link.Close(offer.id, 1))
+        peer.ask(device_link.Revoked(offer.id))
+        peer.ask(device_link.Retarget(other.id, 1, 1))
+        with host.serving():
+            assert peer.expect(device_link.Retargeted).offer_id == other.id
+
+        assert host.offers == [other]

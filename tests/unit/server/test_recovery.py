@@ -1,78 +1,15 @@
 """Who plays which VP: order of the words, hand-overs of bits, and when a VP is retired."""
 
-import asyncio
-import os
-import secrets
-import socket
 from collections.abc import Iterator
 
 import pytest
 
+from tests.unit.server.vp_scene import VPS, Scene, Worker
 from vmbusd.abi import layout
 from vmbusd.abi.link import Object
-from vmbusd.abi.native import EventFlags, Words
-from vmbusd.server import limits, log
-from vmbusd.server.inputs import SeatSet, VpOrdered
-from vmbusd.server.memory import Memory
-from vmbusd.server.objects import ObjectSet
-from vmbusd.server.peer import Peer
-from vmbusd.server.recovery import Vps
+from vmbusd.abi.native import Words
+from vmbusd.server import limits
 from vmbusd.server.seats import VpState
-
-VPS = 3
-
-
-class Worker:
-    """A worker link that writes down what it is asked."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.asked = 0
-
-    def catch_up(self) -> None:
-        """Nothing happens behind our back here."""
-
-    def ask_to_detach(self) -> None:
-        self.asked += 1
-
-
-class Scene:
-    """Real memory, VPs on it, and what the bus was told."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.objects = ObjectSet(secrets.token_hex(6), "a", vps=VPS, ram_size=4096, eventfd=False)
-        self.memory = Memory(self.objects, partition="a", vps=VPS, ram_size=4096)
-        self.told: list[tuple[int, ...]] = []
-        self.kept: list[SeatSet | VpOrdered] = []
-        self.changed: list[tuple[int, int, bytes]] = []
-        self.vps = Vps(
-            self.loop,
-            self.memory,
-            log.get(),
-            offline=lambda vp, live: self.told.append((vp, live)),
-            online=lambda vp: self.told.append((vp,)),
-            keep=lambda seat: self.kept.append(seat),
-            tell=lambda what: self.changed.append((what.vp, what.state, what.text)),
-        )
-        ours, theirs = socket.socketpair()
-        self.peer = Peer(ours)
-        ours.close()
-        theirs.close()
-
-    def page(self, vp: int) -> EventFlags:
-        return EventFlags(self.memory.event_pages, vp * layout.EVENT_PAGE_SIZE)
-
-    def state(self, vp: int) -> VpState:
-        """As the table shows it to everybody; the seat must agree."""
-        pid, state, start_time, incarnation = self.memory.table.owner(vp)
-        seat = self.vps.seats[vp]
-        assert (state, incarnation) == (seat.state, seat.incarnation)
-        assert (pid, start_time) == ((os.getpid(), self.peer.start_time) if seat.worker else (0, 0))
-        return VpState(state)
-
-    def run(self, seconds: float = 0.05) -> None:
-        self.loop.run_until_complete(asyncio.sleep(seconds))
 
 
 @pytest.fixture
@@ -80,11 +17,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(limits, "VP_VACANT_GRACE", 0.01)
     made = Scene()
     yield made
-    made.vps.stop()
-    made.peer.close()
-    made.memory.close()
-    made.objects.remove()
-    made.loop.close()
+    made.close()
 
 
 def test_each_admission_counts(scene: Scene) -> None:

@@ -75,6 +75,7 @@ def check(partition: Partition, directory: int) -> None:
     assert saved.decode(lives.bus) == replay.bus.save()
     assert lives.seats == tuple(replay.seats)
     assert set(lives.offline) == replay.offline
+    assert set(lives.unplugged) == replay.unplugged
     again = links_of(
         tuple(
             LinkState(
@@ -144,6 +145,38 @@ def test_a_replay_gives_the_living_state(scene: Scene, runtime_dir: Path) -> Non
             scene.check()
         scene.check()
     scene.check()
+
+
+def test_vps_that_come_and_go_are_replayed(
+    scene: Scene, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders of the guest, granted and refused, and of the administrator: with snapshots between them too."""
+    vps = scene.partition.vps
+    with Host.connect("a", runtime_dir=runtime_dir) as host, host.serving():
+        host.offer(Ringer(), UUID(int=1))
+        for records in (4096, 3):
+            monkeypatch.setattr(journal, "RECORDS", records)
+            with Guest.attach("a", runtime_dir=runtime_dir) as guest:
+                guest.register(Quiet())
+                guest.start(2, "thread")
+                assert guest.wait_ready(20)
+                guest.channels[0].open()
+                for vp in (0, 1):
+                    guest.vp_offline(vp)
+                    scene.check()
+                    with pytest.raises(RefusedError, match=f"VP {1 - vp} is the last that has a worker"):
+                        guest.vp_offline(1 - vp)
+                    scene.check()
+                    guest.vp_online(vp)
+                    scene.check()
+                scene.running.call(lambda: vps.unplug(1))
+                scene.check()
+                scene.running.call(lambda: vps.plug(1))
+                scene.check()
+                guest.vp_online(1)
+                guest.vp_offline(1)
+            scene.check()
+            assert vps.seats[1].unplugged
 
 
 def test_a_replay_goes_on_from_every_snapshot(

@@ -1,0 +1,126 @@
+"""The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.test_demo import descendants, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+LOSSES = ("dropped", "hung", "lost", "overlaps")
+
+
+def run_lab(*arguments: str, timeout: float = 110) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of one lab."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vmbusd", "lab", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def losses(design: dict[str, Any]) -> dict[str, int]:
+    return {key: design[key] for key in LOSSES}
+
+
+@pytest.mark.live
+def test_the_lists_drop_interrupts_and_the_table_drops_none() -> None:
+    """A short storm with moves shows it, and every count agrees with the cells (case 154)."""
+    status, output, errors = run_lab("--json", "--seconds", "3", "--vps", "4", "--channels", "128")
+
+    assert status == 0, errors
+    result = json.loads(output)
+    old, new = result["per_cpu"], result["global"]
+    assert losses(new) == dict.fromkeys(LOSSES, 0), errors
+    assert old["dropped"] > 0
+    assert old["hung"] > 0
+    assert old["overlaps"] == 0
+    assert old["first_drop_seconds"] > 0
+    assert new["first_drop_seconds"] is None
+    assert all(one["agrees"] and one["callbacks"] > 0 for one in (*old["slices"], *new["slices"]))
+    assert len(old["slices"]) == len(new["slices"]) == 5
+    assert [one["channels"] for one in result["lookup"]] == [1, 16, 256, 2047]
+
+
+@pytest.mark.live
+def test_without_moves_neither_design_loses_anything() -> None:
+    """The lists are right as long as no channel changes its VP; the output says so in words."""
+    words = ("--seconds", "2", "--slices", "2", "--retarget-rate", "0")
+    status, output, errors = run_lab("--json", *words)
+
+    assert status == 0, errors
+    result = json.loads(output)
+    for design in ("per_cpu", "global"):
+        assert losses(result[design]) == dict.fromkeys(LOSSES, 0), errors
+        assert result[design]["callbacks"] > 0
+        assert result[design]["moves"] == 0
+    assert result["verdict"] == "No channel was moved. Both designs lost nothing."
+
+
+@pytest.mark.live
+def test_a_rate_is_kept() -> None:
+    """No more moves than were asked for, and few moves are enough for a loss to be possible, not certain."""
+    status, output, errors = run_lab("--json", "--seconds", "2", "--slices", "2", "--retarget-rate", "50")
+
+    assert status == 0, errors
+    result = json.loads(output)
+    for design in ("per_cpu", "global"):
+        assert all(0 < one["moves"] <= 50 * (one["seconds"] + 1) for one in result[design]["slices"])
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("design", "name"), [("per-cpu", "per-CPU lists"), ("global", "global table")])
+def test_one_design_alone(design: str, name: str) -> None:
+    """The table has a column for it, the verdict speaks of it alone, and one VP cannot lose anything."""
+    status, output, errors = run_lab(
+        *("--design", design, "--seconds", "0.4", "--slices", "2", "--vps", "1", "--channels", "1")
+    )
+
+    assert status == 0, errors
+    assert f"No channel was moved. The {name} lost nothing." in output
+    assert "dropped, all slices" in output
+
+
+@pytest.mark.live
+def test_a_wrong_option_starts_nothing() -> None:
+    """Status 2 and a line that names it."""
+    status, output, errors = run_lab("--channels", "4096")
+
+    assert (status, output) == (2, "")
+    assert "argument --channels: 4096 is not in 1..2047" in errors
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM in the middle of a storm: the status says which, nothing and nobody is left."""
+    lab = subprocess.Popen(
+        [sys.executable, "-m", "vmbusd", "lab", "--seconds", "60", "--vps", "2", "--channels", "16"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert lab.stdout is not None
+    try:
+        assert lab.stdout.readline().startswith(b"opening 16 channels for 2 VPs")
+        # The daemon, two hosts, two workers: then the storm begins.
+        wait_until(lambda: len(descendants(lab.pid)) == 5)
+        time.sleep(1)
+        family = descendants(lab.pid)
+        lab.send_signal(number)
+        assert lab.wait(30) == 128 + number
+    finally:
+        lab.kill()
+        lab.wait()
+        lab.stdout.close()
+    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])

@@ -1,0 +1,65 @@
+"""The storm's driver: one callback in a channel's life, and everything about it that must not be.
+
+The counters `produced` and `seen` of an open stand in a page of its own ring memory, as in the demo; what is
+found wrong goes into the ledger, which outlives the ring. A callback now and then takes its time, so that a
+kill or a stop meets one.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from guest_client import Channel, Driver
+from tests.storm.ledger import Ledger
+from vmbusd.abi.native import Words
+from vmbusd.demo import cell
+
+INTERFACE: Final = UUID("5b0a9c3e-71d4-4c8f-9d0e-6a2f1c7b8e50")
+SLOW_ONE_OF: Final = 61
+SLOW_SECONDS: Final = 0.0003
+"""Of one callback in so many: long against the others, short enough that the storm goes on."""
+
+
+class CellDriver(Driver):
+    """Catches up with the device: seen = produced. `config` is the ledger's path."""
+
+    interface = INTERFACE
+    ring_pages = cell.RING_PAGES
+
+    def __init__(self, config: str = "") -> None:
+        super().__init__(config)
+        self._me = os.getpid()
+        self._ledger = Ledger(Path(config))
+        self._calls = 0
+
+    def removed(self, channel: Channel) -> None:
+        """From now on a callback of its last open is a violation."""
+        self._ledger.note_close(channel.event_flag, channel.generation)
+
+    def on_interrupt(self, channel: Channel) -> None:
+        """One callback. The words are made anew each time: nothing of a ring is kept beyond it."""
+        ledger, flag, generation = self._ledger, channel.event_flag, channel.generation
+        words = Words(channel.memory(cell.CELL_PAGE))
+        if ledger.closed(flag) >= generation:
+            ledger.add("late")
+        other = words.exchange(cell.INSIDE, self._me)
+        if other and (other == self._me or cell.process_lives(other)):
+            ledger.add("overlaps")
+        if words.load(cell.GENERATION) not in (0, generation):
+            # 0: its device has not been asked yet, and the bit is one of an open before.
+            ledger.add("stale")
+        produced, seen = words.load(cell.PRODUCED), words.load(cell.SEEN)
+        self._calls += 1
+        if self._calls % SLOW_ONE_OF == 0:
+            time.sleep(SLOW_SECONDS)
+        if produced < seen:
+            ledger.add("ahead")
+        else:
+            words.store(cell.SEEN, produced)
+        ledger.add("callbacks")
+        if words.exchange(cell.INSIDE, 0) != self._me:
+            ledger.add("overlaps")
+        if ledger.closed(flag) >= generation:
+            ledger.add("late")

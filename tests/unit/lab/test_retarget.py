@@ -1,0 +1,93 @@
+"""The retargeter: what it moves, how often, and how it ends."""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from guest_client import Channel
+from vmbusd.abi.errors import ChannelGone, LinkClosed
+from vmbusd.demo.retarget import Move, Retargeter
+
+
+class Target:
+    """What a retargeter asks of a channel."""
+
+    def __init__(self) -> None:
+        self.target_vp = 0
+
+
+def make_channels(count: int) -> list[Channel]:
+    return [cast(Channel, Target()) for _ in range(count)]
+
+
+def test_every_move_goes_to_another_vp() -> None:
+    """A batch holds a channel once, and nothing moves to where it is."""
+    seen = threading.Event()
+    batches: list[Sequence[Move]] = []
+
+    def move(moves: Sequence[Move]) -> Iterable[Exception | None]:
+        batches.append(moves)
+        for channel, vp in moves:
+            assert vp != channel.target_vp
+            cast(Any, channel).target_vp = vp
+        if len(batches) == 100:
+            seen.set()
+        return [None] * len(moves)
+
+    retargeter = Retargeter(make_channels(3), 3, move)
+    retargeter.start()
+    assert seen.wait(30)
+    retargeter.stop()
+    retargeter.close()
+
+    assert all(len({id(channel) for channel, _ in moves}) == len(moves) == 3 for moves in batches)
+    assert retargeter.moved == 3 * len(batches)
+
+
+@pytest.mark.parametrize(("vps", "rate"), [(1, None), (4, 0.0)])
+def test_nothing_is_moved_with_one_vp_or_a_rate_of_nothing(vps: int, rate: float | None) -> None:
+    """Starting and stopping is fine all the same."""
+    retargeter = Retargeter(make_channels(3), vps, lambda _: pytest.fail("moved"), rate)
+    retargeter.start()
+    retargeter.stop()
+    retargeter.close()
+
+    assert retargeter.moved == 0
+
+
+def test_a_rate_is_no_more_than_it_says() -> None:
+    """However fast the moves themselves are; it may be stopped and started again."""
+    retargeter = Retargeter(make_channels(64), 4, lambda moves: [None] * len(moves), rate=200.0)
+    begun = time.monotonic()
+    for _ in range(2):
+        retargeter.start()
+        time.sleep(0.2)
+        retargeter.stop()
+    took = time.monotonic() - begun
+    retargeter.close()
+
+    assert 0 < retargeter.moved <= 200 * (took + 2 * 0.1) + 2 * 2
+
+
+def test_a_channel_that_went_away_is_counted_and_an_end_is_told() -> None:
+    """ChannelGone is part of life; what ends the link comes out of `stop`."""
+    answers: list[Exception] = [ChannelGone("gone"), LinkClosed("over")]
+    ended = threading.Event()
+
+    def move(_: Sequence[Move]) -> Iterable[Exception | None]:
+        answer = answers.pop(0)
+        if not answers:
+            ended.set()
+        return [answer]
+
+    retargeter = Retargeter(make_channels(1), 2, move)
+    retargeter.start()
+    assert ended.wait(30)
+    with pytest.raises(LinkClosed, match="over"):
+        retargeter.stop()
+    retargeter.close()
+
+    assert (retargeter.moved, retargeter.refused) == (0, 1)

@@ -32,7 +32,7 @@ class Driver:
     interface: UUID
     """The interface (class) GUID of the offers this driver takes."""
     pinned: bool = False
-    """Its channels keep state in the process: they are never moved to another, and closed if it dies or leaves
+    """Its channels keep state in the process: they are never moved to another, and closed if it dies or goes
     because its VP goes offline. Threads of one process may serve them all."""
     slow: bool = False
     """Its channels are few and quiet: they all stay on VP 0 unless they are told otherwise (case 120)."""

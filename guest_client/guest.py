@@ -34,7 +34,7 @@ from guest_client.vps import STATES, VpOrders
 from guest_client.worker import ADMIT_TIMEOUT, Service, check_cpus
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import attach
-from vmbusd.abi.errors import LinkLost, UsageError, VmbusError
+from vmbusd.abi.errors import LinkLost, TimedOut, UsageError, VmbusError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import VpWork
 
@@ -89,7 +89,8 @@ class Guest(Session):
         `versions` are asked newest first, those of Linux by default ("5.3", ... "2.4"); `minimum_version` is
         the oldest to put up with; `interfaces` are the only ones whose offers are taken, all by default;
         `features` (messages.Feature) and `client_id` are asked at 6.0. Raises UsageError, ResourceError
-        without a daemon, RefusedError with the daemon's reason or without a common version.
+        without a daemon, RefusedError with the daemon's reason or without a common version, TimedOut when the
+        daemon dies before it answers and does not come back in time.
         """
         wanted = options(versions, minimum_version, interfaces, features, client_id)
         attached = attach(Role.GUEST_CONTROL, partition, runtime_dir=runtime_dir, resumable=True)
@@ -103,6 +104,10 @@ class Guest(Session):
             raise
         try:
             guest._connection.contact().result(CONTACT_TIMEOUT)
+        except TimeoutError as error:
+            guest.close()
+            text = f"{partition}: no answer to the first contact within {CONTACT_TIMEOUT:g} s"
+            raise TimedOut(text) from error
         except BaseException:
             guest.close()
             raise

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from guest_client import Channel, Driver, Guest, monitor
+from guest_client import guest as guest_module
 from tests.live.daemon import PATIENCE, ROOT, eventually
 from tests.live.guest_drivers import PINNED, CannotBeMade, Counter, Failing, Slow
 from tests.live.guest_support import (
@@ -25,7 +26,7 @@ from tests.live.guest_support import (
     seen,
 )
 from vmbusd.abi import layout
-from vmbusd.abi.errors import ChannelGone, RefusedError, UsageError, VmbusError
+from vmbusd.abi.errors import ChannelGone, RefusedError, TimedOut, UsageError, VmbusError
 
 pytestmark = pytest.mark.live
 
@@ -294,3 +295,11 @@ def test_the_command_names_what_is_wrong(world: World) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("vmbus-guest: driver tests.live.guest_drivers:Nobody: ")
     assert "Traceback" not in done.stderr
+
+
+def test_an_unanswered_contact_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest whose first contact is not answered in time is told which partition, and has left it."""
+    monkeypatch.setattr(guest_module, "CONTACT_TIMEOUT", 0.0)
+    with pytest.raises(TimedOut, match="demo: no answer to the first contact"):
+        Guest.attach("demo", runtime_dir=world.directory)
+    eventually(lambda: world.daemon.status("demo")["guest"] is None, "it has left")

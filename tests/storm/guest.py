@@ -18,7 +18,15 @@ from tests.storm.driver import CellDriver
 from tests.storm.ledger import Ledger
 from tests.storm.lines import Line, Lines, Pause
 from vmbusd.abi import layout
-from vmbusd.abi.errors import ChannelGone, LinkClosed, NoDaemon, RefusedError, UsageError, VmbusError
+from vmbusd.abi.errors import (
+    ChannelGone,
+    LinkClosed,
+    NoDaemon,
+    RefusedError,
+    TimedOut,
+    UsageError,
+    VmbusError,
+)
 from vmbusd.abi.link import Code
 
 PATIENCE: Final = 60.0
@@ -172,7 +180,7 @@ def attach(partition: str, runtime_dir: str) -> Guest:
     while True:
         try:
             return Guest.attach(partition, runtime_dir=runtime_dir)
-        except (NoDaemon, LinkClosed, RefusedError) as error:
+        except (NoDaemon, LinkClosed, RefusedError, TimedOut) as error:
             later = not isinstance(error, RefusedError) or error.code in _LATER
             if not later or time.monotonic() > deadline:
                 raise

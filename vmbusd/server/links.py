@@ -279,6 +279,8 @@ class HostLink(Attached):
             self._finish()
 
     def process_died(self) -> None:
+        # Before its channels end: what it set last and did not ring for is still theirs.
+        self.partition.hand_over_bits()
         super().process_died()
         self._finish()
 

@@ -319,10 +319,14 @@ class Partition:
         self.objects.remove_host(host.number)
         self.pages.host_gone(host.number)
 
-    def host_dead(self, host: HostLink) -> None:
-        """Nothing of this host signals any more."""
+    def hand_over_bits(self) -> None:
+        """A host's process is gone: what it left undone in the middle of a signal is done for it."""
         if self.dead is None:
             self.vps.sweep_and_ring()
+
+    def host_dead(self, host: HostLink) -> None:
+        """Nothing of this host signals any more."""
+        self.hand_over_bits()
         self.hosts.pop(host.number, None)
         self.feed(None, inputs.HostDead(host.number))
 

@@ -238,6 +238,9 @@ class Vps:
                     seat.overdue = True
             elif seat.unplugged:
                 self._leave(seat)
+        # That daemon may have died between a hand-over and its ring, and nothing says which.
+        for doorbell in self._memory.doorbells:
+            doorbell.ring()
 
     def stop(self) -> None:
         """No more timers."""

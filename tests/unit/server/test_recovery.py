@@ -146,6 +146,17 @@ def test_a_dead_hosts_last_steps_are_made_up_for(scene: Scene) -> None:
     assert [bell.wait(0) for bell in scene.memory.doorbells] == [True] * VPS
 
 
+def test_a_new_daemon_rings_every_vp(scene: Scene) -> None:
+    """The one before may have died between a hand-over and its ring: a bit would rest on a VP that sleeps."""
+    scene.vps.admit(0, Worker(scene.peer))
+    for bell in scene.memory.doorbells:
+        bell.drain()
+
+    scene.vps.go_on()
+
+    assert [bell.wait(0) for bell in scene.memory.doorbells] == [True] * VPS
+
+
 def test_a_guest_that_is_gone_takes_its_workers_along(scene: Scene) -> None:
     """Each is asked and rung; the next guest finds every VP waiting, offline ones too."""
     first, second = Worker(scene.peer), Worker(scene.peer)

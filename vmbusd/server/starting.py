@@ -250,9 +250,6 @@ def _go_on(loop: asyncio.AbstractEventLoop, made: Partition, links: Iterable[Att
             attached.bye(Code.STOPPING, "it ended with the daemon before")
     # What is handed over goes to a VP whose worker lives: so after the deaths.
     made.vps.go_on()
-    # That daemon may have died between a hand-over and its ring.
-    for doorbell in made.memory.doorbells:
-        doorbell.ring()
     if made.control is None:
         made.vps.guest_gone()
     # What the guest announced while nobody was there to hear it.

@@ -20,7 +20,7 @@ SECONDS = 8
 TIMEOUT = 300
 """A storm of seconds on the busiest machine: its calm points wait for everybody."""
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(TIMEOUT)]
 
 
 def command(seconds: float, root: Path = ROOT) -> list[str]:
@@ -55,6 +55,7 @@ def test_a_short_storm_finds_nothing() -> None:
 
 
 @pytest.mark.build
+@pytest.mark.timeout(2 * TIMEOUT)
 def test_a_core_without_claims_is_caught(tmp_path: Path) -> None:
     """With claims left out of the native core callbacks overlap; the storm says so, and keeps its trace."""
     copy = tmp_path / "tree"

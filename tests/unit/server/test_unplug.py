@@ -1,5 +1,7 @@
-"""VPs that are taken offline by order and come back: order of the steps, refusals, and a daemon that dies at
-each of them."""
+"""VPs that are taken offline by order and come back.
+
+The order of the steps, refusals, and a daemon that dies at each of them.
+"""
 
 import copy
 from collections.abc import Iterator

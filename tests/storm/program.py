@@ -14,7 +14,7 @@ import msgspec
 RATES: Final[Mapping[str, float]] = {
     "kill worker": 0.60,
     "kill host": 0.40,
-    "kill guest": 0.42,
+    "kill guest": 0.60,
     "kill daemon": 0.40,
     "reexec": 0.12,
     "stop worker": 0.20,

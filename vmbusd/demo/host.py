@@ -136,13 +136,15 @@ def _storm(host: Host, channels: int, packet_channels: int, commands: dict[str, 
     host.offer_many(packet_devices)
     reporter = _Reporter(host, packet_devices)
     reporter.report("offered")
-    while commands["start"].wait() and not commands["quit"].is_set():
+    start, quitting = commands["start"], commands["quit"]
+    # Looked at before the wait too: a 'quit' that came before 'start' was cleared sets it no more.
+    while not quitting.is_set() and start.wait() and not quitting.is_set():
         while not commands["stop"].is_set():
             if not device.storm(host) + sum(one.push() for one in packet_devices):
                 os.sched_yield()
             reporter.now_and_then()
         packets.settle(packet_devices, HUNG_SECONDS, SETTLE_LOOK_SECONDS)
-        commands["start"].clear()
+        start.clear()
         commands["stop"].clear()
         reporter.report("stopped")
 

@@ -42,6 +42,7 @@ cdef int _drain_doorbell(vmb_doorbell *bell) noexcept nogil:
     return n
 
 
+@cython.no_gc_clear  # senders in the same garbage post to it once more
 cdef class Doorbell:
     """Wake without which: a semaphore in a mapping or an eventfd. `wait` releases the GIL."""
 

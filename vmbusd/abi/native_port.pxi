@@ -64,18 +64,18 @@ cdef class Port:
             self.owner = VMB_LOCK_CONTROL if owner is None else _index(owner, VMB_MAX_VPS, "VP") + 1
 
     cdef int _hook(self) except -1:
-        """Inject the faults of whoever signals for us, into both rings too."""
-        cdef vmb_ring *ring = &self.writer.writer.ring
+        """Inject the faults of whoever signals for us, into both rings too; they keep him, for they may outlive us."""
+        cdef vmb_faults *faults = NULL
+        cdef uint32_t relid = 0
         if self.route is None:
-            ring.faults = &self.host.faults
-            ring.relid = vmb_fault_relid(ring.faults.table, self.flag) if ring.faults.table != NULL else 0
+            faults = &self.host.faults
+            relid = vmb_fault_relid(faults.table, self.flag) if faults.table != NULL else 0
         elif self.route.sender is not None:
-            ring.faults = &self.route.sender.sender.faults
-            ring.relid = self.route.relid
-        ring.armed = _armed(ring.faults)
-        self.reader.reader.ring.faults = ring.faults
-        self.reader.reader.ring.relid = ring.relid
-        self.reader.reader.ring.armed = ring.armed
+            faults = &self.route.sender.sender.faults
+            relid = self.route.relid
+        _inject(&self.writer.writer.ring, faults, relid)
+        _inject(&self.reader.reader.ring, faults, relid)
+        self.writer.faulty = self.reader.faulty = self.host if self.route is None else self.route.sender
         return 0
 
     def close(self):
@@ -94,8 +94,7 @@ cdef class Port:
         self.writer.kept = self.reader.kept = self.block = self.table = None
         # What signals holds mappings, and `slow` us: a closed channel must not keep its process attached.
         self.writer.writer.ring.armed = self.reader.reader.ring.armed = &vmb_never_armed
-        self.host = None
-        self.route = None
+        self.writer.faulty = self.reader.faulty = self.host = self.route = None
 
     def signal(self):
         """Signal the other side, whatever the rings look like. True for 0 -> 1."""

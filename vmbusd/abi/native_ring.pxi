@@ -19,6 +19,13 @@ cdef str _ring_reason(const vmb_ring_fault *fault):
     return text.decode()
 
 
+cdef void _inject(vmb_ring *ring, vmb_faults *faults, uint32_t relid) noexcept:
+    """Inject faults into what is done with a ring's end; NULL: none. Whoever has them has to be kept."""
+    ring.faults = faults
+    ring.relid = relid
+    ring.armed = _armed(faults)
+
+
 cdef object _MAPPED = object()
 
 

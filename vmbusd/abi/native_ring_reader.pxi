@@ -8,6 +8,7 @@ cdef class RingReader:
     cdef RingView view
     cdef vmb_ring_reader reader
     cdef _View kept
+    cdef object faulty  # keeps what ring.armed and ring.faults point to
     cdef bint lease
     cdef int64_t got
     cdef public bint due

@@ -38,6 +38,7 @@ cdef class RingWriter:
     cdef RingView view
     cdef vmb_ring_writer writer
     cdef _View kept
+    cdef object faulty  # keeps what ring.armed and ring.faults point to
 
     def __cinit__(self, RingView view not None, bint announce=False):
         view._check()

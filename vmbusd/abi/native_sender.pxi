@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Signalling: host to guest through the table, guest to host through the host link's page.
 
+# no_gc_clear: a sender ends by making its late posts, so what it posts to must outlive it in a garbage cycle too.
+# It refers to nothing that refers back.
+
+@cython.no_gc_clear
 cdef class Sender:
     """What one host process (or thread, on an interpreter without a GIL) knows of the VPs it signals."""
 
@@ -103,6 +107,7 @@ cdef class Route:
         return vmb_signal(&self.sender.sender, self.relid, self.flag) != 0
 
 
+@cython.no_gc_clear
 cdef class HostSender:
     """Guest to host: the flags and doorbell of one host link's page."""
 

@@ -1,14 +1,18 @@
 """Injected faults through the native core's Python methods, in both directions."""
 
 import mmap
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.unit.abi.world import World, semaphore_mapping
 from vmbusd.abi import faults, layout, native
 from vmbusd.abi.faults import Kind, Rule
 
+ROOT = Path(__file__).resolve().parents[3]
 RELID = 5
 
 
@@ -113,3 +117,35 @@ def test_a_host_finds_what_nobody_rang_for(world: World) -> None:
     assert sender.statistics()["faults"] == 1
     assert native.FaultCounts(page, layout.HOST_FIRED_IN_GUEST_OFFSET).fired()[0] == 1
     assert waiter.rescued == 1
+
+
+def test_late_posts_of_garbage_find_their_doorbell() -> None:
+    """A sender that the collector finds in a cycle makes its late posts before the doorbell's memory goes.
+
+    In a process of its own, and with a delay that no rule may have: the collector is to be sooner.
+    """
+    code = """
+import gc
+from tests.unit.abi.test_native_faults import RELID, arm, sleep_again
+from tests.unit.abi.world import World, semaphore_mapping
+from vmbusd.abi import faults, native
+world = World(1)
+world.open(RELID)
+rule = faults.encode(faults.Rule(kind=faults.Kind.REORDER_DOORBELL, delay=1000))
+arm(world)
+world.writer.set_fault(0, rule[:56] + (200_000).to_bytes(4, "little") + rule[60:])
+for _ in range(2):
+    bell = native.Doorbell.semaphore(semaphore_mapping())
+    sender = native.Sender(world.table, world.events, world.vpwork, [bell])
+    route = native.Route()
+    route.bind(sender, RELID, RELID)
+    route.live = True
+    sleep_again(world)
+    route.signal()
+    cycle = [sender, route]
+    cycle.append(cycle)
+    del bell, sender, route, cycle
+    gc.collect()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

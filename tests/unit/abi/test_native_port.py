@@ -1,5 +1,6 @@
 """A channel's port: put, decide and signal in one call, and the table of outstanding requests."""
 
+import gc
 import mmap
 import threading
 from typing import Any
@@ -44,6 +45,12 @@ class Side:
         self.port = native.Port(
             native.RingWriter(out, announce=True), native.RingReader(into), self.slow, **more
         )
+
+
+def a_ring() -> native.RingView:
+    view = native.RingView(bytearray(2 * layout.PAGE))
+    view.format()
+    return view
 
 
 class Channel:
@@ -238,6 +245,29 @@ def test_a_closed_port_is_silent(channel: Channel) -> None:
         with pytest.raises(ChannelGone):
             call()
     assert not channel.guest_hears()
+
+
+def test_rings_that_outlive_their_port_keep_the_table() -> None:
+    """Both ends look at the table for armed faults, until their port is closed."""
+    for closes in (False, True):
+        world = World(vps=1)
+        ring = a_ring()
+        writer, reader = native.RingWriter(ring), native.RingReader(ring)
+        host = native.HostSender(mmap.mmap(-1, layout.PAGE), world.bells[0], world.table)
+        port = native.Port(writer, reader, Slow(), host=host, flag=FLAG)
+        table = world.table
+        if closes:
+            port.close()
+        del port, host, world
+        gc.collect()
+        if closes:
+            table.close()
+        else:
+            with pytest.raises(BufferError):
+                table.close()
+        assert writer.put(b"late")
+        writer.publish()
+        assert reader.get() is not None
 
 
 def test_wrong_arguments(channel: Channel) -> None:

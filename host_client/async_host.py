@@ -12,6 +12,7 @@ import os
 import select
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -19,14 +20,19 @@ from uuid import UUID
 from host_client.core import Core
 from host_client.device import Device
 from host_client.host import OFFERS_IN_FLIGHT
-from host_client.offer import Offer
+from host_client.offer import REVOKE_TIMEOUT, Offer, not_revoked
 from host_client.view import HostView
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkLost, UsageError
+from vmbusd.abi.errors import LinkLost, TimedOut, UsageError
 from vmbusd.abi.link import Role
 from vmbusd.abi.link_socket import WAIT_SLICE
 
 log = logging.getLogger(__name__)
+
+
+async def _result(future: "Future[None]") -> None:
+    """Wait for it; whoever is cancelled meanwhile leaves it alone, because the core will still settle it."""
+    await asyncio.shield(asyncio.wrap_future(future))
 
 
 class AsyncHost(HostView):
@@ -69,9 +75,13 @@ class AsyncHost(HostView):
         await self.close()
 
     async def offer(self, device: Device, instance: UUID | None = None, **fields: Any) -> Offer:
-        """Offer a channel; arguments and errors as `Host.offer`. A callback makes a task of it."""
+        """Offer a channel; arguments and errors as `Host.offer`. A callback makes a task of it.
+
+        Whoever is cancelled while it waits has made the offer nevertheless: it is in `offers` when the daemon
+        has taken it.
+        """
         offer = self._core.offer(device, instance, fields)
-        await asyncio.wrap_future(offer.result)
+        await _result(offer.result)
         return offer
 
     async def offer_many(self, devices: Iterable[Device]) -> list[Offer]:
@@ -80,14 +90,19 @@ class AsyncHost(HostView):
         for device in devices:
             offers.append(self._core.offer(device, None, {}))
             if len(offers) >= OFFERS_IN_FLIGHT:
-                await asyncio.wrap_future(offers[-OFFERS_IN_FLIGHT].result)
+                await _result(offers[-OFFERS_IN_FLIGHT].result)
         for offer in offers:
-            await asyncio.wrap_future(offer.result)
+            await _result(offer.result)
         return offers
 
-    async def revoke(self, offer: Offer) -> None:
-        """Withdraw an offer: `on_close` if it was open, then wait until the daemon has let go of it."""
-        await asyncio.wrap_future(self._core.revoke(offer))
+    async def revoke(self, offer: Offer, timeout: float | None = REVOKE_TIMEOUT) -> None:
+        """Withdraw an offer; `timeout` and errors as `Host.revoke`. It goes on if the caller is cancelled."""
+        gone = self._core.revoke(offer)
+        try:
+            async with asyncio.timeout(timeout):
+                await _result(gone)
+        except TimeoutError as error:
+            raise TimedOut(not_revoked(self.partition, offer, timeout)) from error
 
     async def serve(self) -> None:
         """Serve until `stop`; device callbacks run only meanwhile. Raises as `Host.run`."""

@@ -7,9 +7,11 @@ signals need no daemon, so channels go on until `stop`; only a farewell of the d
 """
 
 import logging
+import math
 import os
 import select
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,10 +21,10 @@ from uuid import UUID
 
 from host_client.core import Core
 from host_client.device import Device
-from host_client.offer import Offer
+from host_client.offer import REVOKE_TIMEOUT, Offer, not_revoked
 from host_client.view import HostView
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkLost, UsageError
+from vmbusd.abi.errors import LinkLost, TimedOut, UsageError
 from vmbusd.abi.link import Role
 from vmbusd.abi.link_socket import WAIT_SLICE
 
@@ -94,27 +96,41 @@ class Host(HostView):
             self._await(offer.result)
         return offers
 
-    def revoke(self, offer: Offer) -> None:
-        """Withdraw an offer: `on_close` if it was open, then wait until the daemon has let go of it."""
-        self._await(self._core.revoke(offer))
+    def revoke(self, offer: Offer, timeout: float | None = REVOKE_TIMEOUT) -> None:
+        """Withdraw an offer: `on_close` if it was open, then wait until the daemon has let go of it.
 
-    def _await(self, future: "Future[None]") -> None:
-        """Wait for a result, reading the link if nobody else does. Requests read meanwhile wait for `run`."""
+        Raises TimedOut after `timeout` seconds (None: never) without its answer: nothing is signalled any
+        more, the revoke goes on, and asking again waits for the same answer. Else as `offer`.
+        """
+        if not self._await(self._core.revoke(offer), timeout):
+            raise TimedOut(not_revoked(self.partition, offer, timeout))
+
+    def _await(self, future: "Future[None]", timeout: float | None = None) -> bool:
+        """Wait for a result, reading the link if nobody else does. Requests read meanwhile wait for `run`.
+
+        False when there is none after `timeout` seconds; the error, if the result is one.
+        """
         core = self._core
         mine = self._reader == threading.get_ident()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while not future.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            wait = min(WAIT_SLICE, left)
             if mine or self._reading.acquire(blocking=False):
                 try:
                     if not core.read() and not future.done():
-                        core.link.wait(WAIT_SLICE)
+                        core.link.wait(wait)
                 finally:
                     if not mine:
                         self._reading.release()
             else:
                 # Lets go of the monitor, also when a callback holds it: the reader may need it to get on.
                 with core.monitor:
-                    core.monitor.wait_for(future.done, WAIT_SLICE)
+                    core.monitor.wait_for(future.done, wait)
         future.result()
+        return True
 
     # -- serving -------------------------------------------------------------------------------------------
 

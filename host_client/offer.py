@@ -2,11 +2,15 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from host_client.channel import Channel
 from host_client.device import Device
 from vmbusd.abi.gpadl import Range
+
+REVOKE_TIMEOUT: Final = 60.0
+"""Seconds for the daemon's answer to a revoke: several times as long as a daemon may be away by default."""
 
 
 @dataclass(eq=False, slots=True)
@@ -27,3 +31,11 @@ class Offer:
     gone: "Future[None] | None" = field(default=None, repr=False)
     torn_down: set[int] = field(default_factory=set, repr=False)
     """GPADLs that the guest took back while the open channel still has its rings there."""
+
+
+def not_revoked(partition: str, offer: Offer, timeout: float | None) -> str:
+    """What is to be said when the answer to a revoke does not come."""
+    return (
+        f"{partition}: offer {offer.id} ({offer.instance}): "
+        f"the daemon did not confirm the revoke within {timeout or 0:g} s; it goes on"
+    )

@@ -78,9 +78,11 @@ class Faults:
     # -- administration ------------------------------------------------------------------------------------
 
     def add(self, asked: FaultSpec) -> int:
-        """Arm a fault; returns its id. Raises UsageError saying what is wrong with the rule, or ResourceError
-        when there are too many."""
+        """Arm a fault; returns its id. Raises UsageError saying what is wrong with the rule, or that the
+        partition is dead, ResourceError when there are too many."""
         partition = self._partition
+        if partition.dead is not None:
+            raise UsageError(f"partition {partition.name} is dead: {partition.dead}")
         fault = fault_rules.check(asked, vps=partition.spec.vps)
         if fault.relid is not None and not partition.bus.primary_of(fault.relid):
             raise UsageError(f"fault {fault.kind}: relid {fault.relid}: the guest knows no such channel")
@@ -125,7 +127,7 @@ class Faults:
 
     def host_ends(self, number: int) -> None:
         """The page of a host link is about to go, and what it counted with it."""
-        if self._rules:
+        if self._rules and self._partition.dead is None:
             self._data.host_ends(number)
 
     # -- restart -------------------------------------------------------------------------------------------
@@ -154,7 +156,9 @@ class Faults:
     # -- what is armed -------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Make the table and the short cuts say what the rules say."""
+        """Make the table and the short cuts say what the rules say. A dead partition is left alone."""
+        if self._partition.dead is not None:
+            return
         self._data.install(
             {
                 rule.slot: fault_rules.of_data(rule.fault, device=rule.device)

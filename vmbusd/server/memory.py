@@ -19,8 +19,8 @@ from vmbusd.server.objects import ObjectSet, SharedObject, WrongObject
 EPOCH: Final = 1
 """The first daemon on a set; each one that takes it over counts one more."""
 _EPOCH_AT: Final = 32
-_NOTHING_TAKEN: Final = bytes(layout.VPWORK_SIZE - layout.VPWORK_TAKEN_OFFSET)
 """Offset of the epoch in the table's header."""
+_NOTHING_TAKEN: Final = bytes(layout.VPWORK_SIZE - layout.VPWORK_TAKEN_OFFSET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,10 @@ class Memory:
         """Map `size` bytes at `offset`, a page boundary, until `drop`. Raises ResourceError."""
         try:
             mapping = mmap.mmap(made.fd, size, offset=offset)
-        except OSError as error:
-            raise ResourceError(f"{made.path}: cannot be mapped: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            # ValueError: a peer has truncated it, and nobody has looked since.
+            text = error.strerror if isinstance(error, OSError) else str(error)
+            raise ResourceError(f"{made.path}: cannot be mapped: {text}") from error
         window = Window(mapping, native.Guard(mapping, str(made.path)))
         self._guards.append(window.guard)
         return window

@@ -40,6 +40,7 @@ class Spurious:
         self._rule = rule
         self._fired = fired
         self._owed = 0.0
+        self._complained = False
         self._last = loop.time()
         self._timer = loop.call_later(TICK, self._tick)
 
@@ -85,8 +86,11 @@ class Spurious:
         try:
             end = HostEnd(memory, number)
         except (ResourceError, OSError) as error:
-            self._partition.log.error("no spurious bits", host=number, reason=str(error))
+            if not self._complained:
+                self._partition.log.error("no spurious bits", host=number, reason=str(error))
+            self._complained = True
             return
+        self._complained = False
         try:
             for _ in range(count):
                 if not self._rule.fires():

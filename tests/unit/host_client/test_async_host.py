@@ -14,7 +14,7 @@ from tests.unit.host_client.fake_daemon import PATIENCE, FakeDaemon, Peer
 from tests.unit.host_client.probe import INTERFACE, RELID, Probe, open_request, ring_gpadl
 from vmbusd.abi import device_link, link, paths
 from vmbusd.abi.attach import attach_socket
-from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError
+from vmbusd.abi.errors import LinkClosed, RefusedError, TimedOut, UsageError
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import HostSender
 
@@ -166,6 +166,49 @@ def test_revoke_and_offers_from_callbacks(run: Callable[[Body], None]) -> None:
             assert len(host.offers) == 1
             host.stop()
             await serving
+
+    run(body)
+
+
+def test_a_revoke_whose_answer_is_lost_says_so(run: Callable[[Body], None]) -> None:
+    """TimedOut names offer and seconds; asking again waits for the same answer."""
+
+    async def body(daemon: FakeDaemon) -> None:
+        async with connected(daemon) as (host, peer):
+            offer = await offered(host, peer, Probe())
+            with pytest.raises(TimedOut, match=f"demo: offer {offer.id} .*the revoke within 0.05 s"):
+                await host.revoke(offer, timeout=0.05)
+            revoking = asyncio.create_task(host.revoke(offer))
+            await asyncio.sleep(0)
+            peer.ask(device_link.Revoked(offer.id))
+            await revoking
+            assert host.offers == []
+
+    run(body)
+
+
+def test_answers_to_who_was_cancelled_are_taken(run: Callable[[Body], None]) -> None:
+    """An offer and a revoke whose callers do not wait any more: the link and the next offer are well."""
+
+    async def body(daemon: FakeDaemon) -> None:
+        async with connected(daemon) as (host, peer):
+            first = asyncio.create_task(host.offer(Probe()))
+            await expect(peer, device_link.Offer)
+            first.cancel()
+            await asyncio.wait([first])
+            peer.ask(device_link.OfferResult(1, 0, b""))
+            second = await offered(host, peer, Probe())
+            assert [offer.id for offer in host.offers] == [1, second.id]
+            revoking = asyncio.create_task(host.revoke(second))
+            await expect(peer, device_link.Revoke)
+            revoking.cancel()
+            await asyncio.wait([revoking])
+            peer.ask(device_link.Revoked(second.id))
+            third = asyncio.create_task(host.offer(Probe()))
+            await expect(peer, device_link.Offer)
+            peer.ask(device_link.OfferResult(3, 0, b""))
+            await third
+            assert [offer.id for offer in host.offers] == [1, 3]
 
     run(body)
 

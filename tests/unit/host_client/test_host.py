@@ -27,6 +27,7 @@ from vmbusd.abi.errors import (
     ObjectDead,
     ProtocolError,
     RefusedError,
+    TimedOut,
     UsageError,
 )
 from vmbusd.abi.link import Object
@@ -114,6 +115,20 @@ def test_revoke_closes_first_and_waits(daemon: FakeDaemon) -> None:
         assert (channel.live, channel.signal(), host.offers) == (False, False, [])
         with pytest.raises(UsageError, match="not one of this link"):
             host.revoke(Offer(9, device, offer.instance, 0))
+
+
+def test_a_revoke_whose_answer_is_lost_says_so(daemon: FakeDaemon) -> None:
+    """TimedOut names partition, offer and seconds, in `run` or without it; a late answer is still taken."""
+    with connected(daemon) as (host, peer):
+        offer = offered(host, peer, Probe())
+        with pytest.raises(TimedOut, match=f"demo: offer {offer.id} .*confirm the revoke within 0.05 s"):
+            host.revoke(offer, timeout=0.05)
+        with host.serving(), pytest.raises(TimedOut, match=r"within 0\.01 s"):
+            host.revoke(offer, timeout=0.01)
+        assert host.offers == [offer]
+        peer.ask(device_link.Revoked(offer.id))
+        host.revoke(offer, timeout=PATIENCE)
+        assert host.offers == []
 
 
 def test_leaving_closes_channels_and_says_so(daemon: FakeDaemon) -> None:

@@ -1,5 +1,6 @@
 """Faults in the daemon's messages: what is dropped or late, in which order, and that a replay agrees."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from host_client import Host
 from tests.unit.server.test_replay import Quiet, Ringer, Scene, scene
 from vmbusd.abi import device_link, wire
 from vmbusd.abi.errors import ResourceError, UsageError
+from vmbusd.abi.link import Object
 from vmbusd.abi.packing import Packing
 from vmbusd.server.armed import Armed, FaultState
 from vmbusd.server.fault_requests import FaultSpec
@@ -252,3 +254,33 @@ def test_device_messages_begin_with_their_offer() -> None:
     for cls in (*get_args(device_link.FromHost), *get_args(device_link.ToHost)):
         first = cls.__struct_fields__[0]
         assert (first == "offer_id") is (cls.kind.name not in NO_OFFER), cls
+
+
+def test_a_dead_partition_takes_no_fault(scene: Scene) -> None:
+    """Its memory is not to be trusted: an error says so, nothing is armed; what was can be taken back."""
+    faults = scene.partition.faults
+    made = scene.running.call(lambda: faults.add(FaultSpec("drop-doorbell")))
+    scene.running.call(lambda: scene.partition.die("a test"))
+    with pytest.raises(UsageError, match="partition a is dead: a test"):
+        scene.running.call(lambda: faults.add(FaultSpec("drop-message")))
+    assert scene.running.call(lambda: faults.remove(None)) == [made]
+    assert scene.running.call(faults.view) == {"armed": False, "rules": []}
+    assert scene.running.call(lambda: faults.to_guest) == ()
+
+
+def test_a_host_that_truncates_its_page_is_counted_no_more(scene: Scene, runtime_dir: Path) -> None:
+    """Nobody who reads or sets counts, or bits, at that page fails; the partition is dead when it is seen."""
+    partition = scene.partition
+    with Host.connect("a", runtime_dir=runtime_dir) as host:
+        scene.running.call(lambda: partition.faults.add(FaultSpec("drop-doorbell")))
+        scene.running.call(lambda: partition.faults.add(FaultSpec("spurious-bit", host=0, rate=10_000)))
+
+        def cut() -> object:
+            os.ftruncate(partition.objects[Object.HOST_PAGE, host.link].fd, 0)
+            partition.faults.add(FaultSpec("drop-doorbell"))
+            return partition.faults.view()
+
+        assert scene.running.call(cut)
+        time.sleep(SOON)
+        scene.running.call(partition.check_objects)
+        assert partition.dead is not None

@@ -6,6 +6,7 @@
 #include "faults.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #include "vmbus_ring_reader.h"
@@ -155,12 +156,90 @@ static void late_and_doubled_doorbells_lose_nothing(void)
     partition_free(&shared);
 }
 
+/* ---- threads that come at the same moment --------------------------------------------------------------------- */
+
+#define ROUNDS 20000u
+
+static struct vmb_fault_rule once;
+static struct vmb_late_posts posts_of_two;
+static unsigned hits, arrived;
+
+/* Until both are here. They spin, so as to go on at the same moment; 1 for who came last. */
+static int meet(void)
+{
+    const unsigned before = __atomic_fetch_add(&arrived, 1u, __ATOMIC_SEQ_CST);
+    for (unsigned turns = 1; __atomic_load_n(&arrived, __ATOMIC_SEQ_CST) <= (before | 1); turns++)
+        if (turns % 4096 == 0)
+            sched_yield();
+    return before & 1;
+}
+
+/* As two processes of a guest that signal the same host. */
+static void *meet_a_rule(void *context)
+{
+    struct vmb_faults f = {.table = shared.table, .who = VMB_FAULT_GUESTS, .fired = shared.host->fired_in_guest};
+    struct vmb_fault_rule hit;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        (void)meet();
+        if (vmb_fault_at(&f, VMB_KIND(once.kind), 0, 1, VMB_FAULT_ANY, &hit))
+            __atomic_fetch_add(&hits, 1u, __ATOMIC_SEQ_CST);
+        if (meet())
+            __atomic_store_n(&f.fired[0], 0u, __ATOMIC_SEQ_CST);
+    }
+    vmb_faults_end(&f);
+    return context;
+}
+
+static void *post_late(void *context)
+{
+    for (unsigned i = 0; i < ROUNDS / 20; i++) {
+        if (meet())
+            memset(&posts_of_two, 0, sizeof posts_of_two);
+        (void)meet();
+        (void)vmb_late_start(&posts_of_two, &shared.bells[0], 1, 1);
+        (void)meet();
+        vmb_late_end(&posts_of_two);
+    }
+    return context;
+}
+
+static void in_two_threads(void *(*run)(void *))
+{
+    pthread_t one, two;
+    pthread_create(&one, NULL, run, NULL);
+    pthread_create(&two, NULL, run, NULL);
+    pthread_join(one, NULL);
+    pthread_join(two, NULL);
+}
+
+static void several_processes_share_the_limit_of_a_rule(void)
+{
+    shared = partition_new(1, 1);
+    once = rule_of(VMB_FAULT_DROP_DOORBELL);
+    once.times = 1;
+    put(shared.table, 0, once);
+    in_two_threads(meet_a_rule);
+    CHECK(hits == ROUNDS);
+    partition_free(&shared);
+}
+
+/* A post that is counted wrong is waited for without end: the program's time limit ends it. */
+static void threads_make_their_first_late_posts_together(void)
+{
+    shared = partition_new(1, 1);
+    in_two_threads(post_late);
+    CHECK(rings(&shared.bells[0]) == 2 * (ROUNDS / 20));
+    partition_free(&shared);
+}
+
 int main(void)
 {
     static const struct test tests[] = {
         {"a process dies at every named step", a_process_dies_at_every_named_step},
         {"no reader sees half a rule", no_reader_sees_half_a_rule},
         {"late and doubled doorbells lose nothing", late_and_doubled_doorbells_lose_nothing},
+        {"several processes share the limit of a rule", several_processes_share_the_limit_of_a_rule},
+        {"threads make their first late posts together", threads_make_their_first_late_posts_together},
     };
     return check_all(tests, sizeof tests / sizeof *tests);
 }

@@ -125,6 +125,25 @@ VMB_COLD uint32_t vmb_fault_occasion(struct vmb_fault_memory *m, unsigned i, uin
     return __atomic_fetch_add(&m->occasions[i][relid], 1u, __ATOMIC_RELAXED);
 }
 
+/* Count one more of at most `times` faults, 0: without end. Returns 0 if there were as many already. Guest processes
+ * that signal one host share its count:
+ *
+ * one process                           another
+ * 1  fetch-add, was below: counted      a  fetch-add, was below: counted
+ * 2  was not: take it back              b  was not: take it back
+ *
+ * Forbidden: more than `times`. Each adding reads another number unless one is taken back between, and what is taken
+ * back was added above the limit: below it every number is read once. No loop: peers can write the word. */
+VMB_COLD int vmb_fault_count(uint32_t *fired, uint32_t times)
+{
+    if (times && __atomic_load_n(fired, __ATOMIC_RELAXED) >= times)
+        return 0;
+    if (__atomic_fetch_add(fired, 1u, __ATOMIC_SEQ_CST) < times || !times)
+        return 1;
+    __atomic_fetch_sub(fired, 1u, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
 /* Decide for one occasion: the kind that hits, or 0. `kinds` has bit k for kind k, `step` is that of a kill, else 0;
  * `relid` 0 and `vp` VMB_FAULT_ANY where there is none. Each rule that selects this place counts the occasion, the
  * first that hits decides. */
@@ -143,9 +162,8 @@ VMB_COLD uint32_t vmb_fault_at(struct vmb_faults *f, uint32_t kinds, uint32_t st
         uint32_t *fired = f->fired ? &f->fired[i] : &m->fired[i];
         const uint64_t drawn = vmb_fault_mix(vmb_fault_mix(vmb_fault_mix(rule.seed, i), relid), n) >> 33;
         if (kind || n < rule.after || (n - rule.after) % rule.every || drawn >= rule.probability ||
-            (rule.times && __atomic_load_n(fired, __ATOMIC_RELAXED) >= rule.times))
+            !vmb_fault_count(fired, rule.times))
             continue;
-        __atomic_fetch_add(fired, 1u, __ATOMIC_SEQ_CST);
         __atomic_fetch_add(&f->injected, 1ull, __ATOMIC_RELAXED);
         kind = rule.kind;
         *hit = rule;

@@ -20,10 +20,10 @@
 #define VMB_LATE_MOST 64u /* posts of one sender on their way late: one for each VP there can be */
 #define VMB_LATE_LOOK 50000 /* ns between looks at posts under way: they take a millisecond at most */
 
-/* The late posts of one sender. */
+/* The late posts of one sender: the process whose threads they are in the upper half, how many are under way in the
+ * lower. One word, so that the first posts of two threads, also after a fork, count both. */
 struct vmb_late_posts {
-    uint32_t under_way; /* that a thread has still to make */
-    int32_t process;    /* whose threads they are */
+    uint64_t under_way;
 };
 
 /* A post that is made later: by its thread when it is due, or before by the sender's next post. */
@@ -61,16 +61,25 @@ VMB_COLD void *vmb_late_run(void *context)
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
         ;
     vmb_late_make(late);
-    __atomic_fetch_sub(&owner->under_way, 1u, __ATOMIC_SEQ_CST); /* the last that we touch: vmb_late_end waits for it */
+    __atomic_fetch_sub(&owner->under_way, 1ull, __ATOMIC_SEQ_CST); /* our last touch: vmb_late_end waits for it */
     return NULL;
 }
 
-/* The threads of a parent are not there after a fork. */
-VMB_COLD void vmb_late_after_fork(struct vmb_late_posts *p)
+/* Posts under way of this process. The threads of a parent are not there after a fork. */
+VMB_COLD uint32_t vmb_late_under_way(uint64_t word)
 {
-    const int32_t process = (int32_t)getpid();
-    if (__atomic_exchange_n(&p->process, process, __ATOMIC_SEQ_CST) != process)
-        __atomic_store_n(&p->under_way, 0u, __ATOMIC_SEQ_CST);
+    return word >> 32 == (uint32_t)getpid() ? (uint32_t)word : 0;
+}
+
+/* Count one more. Returns how many there were. */
+VMB_COLD uint32_t vmb_late_add(struct vmb_late_posts *p)
+{
+    const uint64_t process = (uint64_t)(uint32_t)getpid() << 32;
+    uint64_t seen = __atomic_load_n(&p->under_way, __ATOMIC_SEQ_CST);
+    while (!__atomic_compare_exchange_n(&p->under_way, &seen, process | (vmb_late_under_way(seen) + 1), 0,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ;
+    return vmb_late_under_way(seen);
 }
 
 /* Post `bell` after `delay` us from a thread of its own, so that the sender goes on at once. The answer is what
@@ -87,8 +96,7 @@ VMB_COLD struct vmb_late *vmb_late_start(struct vmb_late_posts *p, const struct 
     *late = (struct vmb_late){.bell = *bell, .due = vmb_now_ns() + (int64_t)delay * 1000, .users = users, .owner = p};
     if (!bell->semaphore) /* borrowed: it may be closed, and its number be another file's, before we are due */
         late->bell.fd = fcntl(bell->fd, F_DUPFD_CLOEXEC, 0);
-    vmb_late_after_fork(p);
-    const uint32_t others = __atomic_fetch_add(&p->under_way, 1u, __ATOMIC_SEQ_CST);
+    const uint32_t others = vmb_late_add(p);
     /* Signals are for threads that know Python; a fault of a truncated object is ours. */
     sigfillset(&all);
     sigdelset(&all, SIGBUS);
@@ -101,7 +109,7 @@ VMB_COLD struct vmb_late *vmb_late_start(struct vmb_late_posts *p, const struct 
         pthread_detach(thread);
         return late;
     }
-    __atomic_fetch_sub(&p->under_way, 1u, __ATOMIC_SEQ_CST);
+    __atomic_fetch_sub(&p->under_way, 1ull, __ATOMIC_SEQ_CST);
     if (!bell->semaphore && late->bell.fd >= 0)
         close(late->bell.fd);
     free(late);
@@ -111,10 +119,8 @@ VMB_COLD struct vmb_late *vmb_late_start(struct vmb_late_posts *p, const struct 
 /* Wait until every post under way is made. */
 static inline void vmb_late_end(struct vmb_late_posts *p)
 {
-    while (__atomic_load_n(&p->under_way, __ATOMIC_SEQ_CST)) {
-        vmb_late_after_fork(p);
+    while (vmb_late_under_way(__atomic_load_n(&p->under_way, __ATOMIC_SEQ_CST)))
         vmb_pause_ns(VMB_LATE_LOOK);
-    }
 }
 
 #endif

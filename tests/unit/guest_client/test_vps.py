@@ -4,7 +4,7 @@ import pytest
 
 from guest_client.vps import LEAVING, OFFLINE, ONLINE, VpOrders
 from vmbusd.abi import link
-from vmbusd.abi.errors import LinkClosed, RefusedError
+from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError
 
 
 @pytest.fixture
@@ -73,3 +73,12 @@ def test_the_end_of_the_link_ends_every_order(orders: VpOrders, posted: list[byt
         with pytest.raises(LinkClosed, match="over"):
             each.result(0)
     assert len(posted) == 1
+
+
+@pytest.mark.parametrize("vp", [-1, 64, 2**32])
+def test_what_is_no_vp_is_said_at_once(orders: VpOrders, posted: list[bytes], vp: int) -> None:
+    """Nothing is sent, nobody waits for an answer to it."""
+    with pytest.raises(UsageError, match=f"VP {vp}: 0 to 63"):
+        orders.begin(vp, online=False)
+    orders.fail(LinkClosed("over"))
+    assert posted == []

@@ -63,6 +63,8 @@ class ThreadPlayers:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._played: dict[int, Played] = {}
+        # All whose thread lives: of one VP several, if it went and came while its worker was in a callback.
+        self._living: list[Played] = []
         self._offline: set[int] = set()
 
     def start(self) -> None:
@@ -97,13 +99,15 @@ class ThreadPlayers:
 
     def _begin(self, vp: int) -> Played:
         self._played[vp] = played = Played(vp, self._play, self._played.get(vp))
+        self._living = [each for each in self._living if each.thread.is_alive()]
+        self._living.append(played)
         return played
 
     def stop(self) -> None:
         """See Players."""
         with self._lock:
             self._stopping.set()
-            everybody = list(self._played.values())
+            everybody = list(self._living)
         for played in everybody:
             if played.worker is not None:
                 played.worker.stop()
@@ -115,7 +119,7 @@ class ThreadPlayers:
     def statistics(self) -> dict[str, Any]:
         """How many threads serve."""
         with self._lock:
-            return {"threads": sum(played.thread.is_alive() for played in self._played.values())}
+            return {"threads": sum(played.thread.is_alive() for played in self._living)}
 
     def _play(self, played: Played) -> None:
         before, played.before = played.before, None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import wait
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from guest_client.driver import Driver
 from guest_client.probing import PROBE_WINDOW
 from guest_client.vps import ONLINE, VpOrders
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import ChannelGone, UsageError
+from vmbusd.abi.errors import ChannelGone, TimedOut, UsageError
 
 SUSPEND_TIMEOUT: Final = 30.0
 """Seconds for the host to take back what it has, or to offer it again; it is given 10 s for either."""
@@ -38,21 +39,32 @@ class Session:
         """Take a VP offline: its channels are moved to another, its worker leaves, its bits are handed over.
 
         Channels of pinned drivers whose state its process holds are closed. Raises RefusedError for the last
-        VP that has a worker, TimeoutError while its worker does not leave: then it goes on.
+        VP that has a worker, TimedOut while its worker does not leave: then it goes on. LinkClosed when the
+        link ends meanwhile.
         """
-        self._vp_orders.begin(vp, online=False).result(timeout)
+        self._ordered(vp, False, timeout)
 
     def vp_online(self, vp: int, timeout: float | None = VP_TIMEOUT) -> None:
         """Have a VP again, with a new worker; returns when that serves. Channels stay where they are.
 
-        Raises RefusedError for a VP that the partition has not, TimeoutError when it gets no worker in time.
+        Raises RefusedError for a VP that the partition has not, TimedOut when it gets no worker in time,
+        LinkClosed when the link ends meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._vp_orders.begin(vp, online=True).result(timeout)
+        self._ordered(vp, True, timeout)
         while self._vp_state(vp) != ONLINE:
+            if (lost := self._connection.lost) is not None:
+                raise type(lost)(*lost.args)
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"VP {vp} has no worker within {timeout:g} s")
+                raise TimedOut(f"VP {vp} has no worker within {timeout:g} s")
             time.sleep(VP_LOOK)
+
+    def _ordered(self, vp: int, online: bool, timeout: float | None) -> None:
+        call = self._vp_orders.begin(vp, online=online)
+        if not wait([call], timeout).done:
+            missing = "no answer to the order to have it online" if online else "its worker has not left"
+            raise TimedOut(f"VP {vp}: {missing} within {timeout or 0:g} s; it goes on")
+        call.result()
 
     def _vp_state(self, vp: int) -> int:
         """As everybody sees it in the table."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from guest_client.calls import Call, begun
-from vmbusd.abi import link
-from vmbusd.abi.errors import RefusedError, VmbusError
+from vmbusd.abi import layout, link
+from vmbusd.abi.errors import RefusedError, UsageError, VmbusError
 
 VACANT: Final = 0
 ONLINE: Final = 1
@@ -32,7 +32,12 @@ class VpOrders:
         self._lost: VmbusError | None = None
 
     def begin(self, vp: int, *, online: bool) -> Call:
-        """Order a VP offline or online; the future fails with RefusedError, or with why the link ended."""
+        """Order a VP offline or online; the future fails with RefusedError, or with why the link ended.
+
+        Raises UsageError for what is no number of a VP.
+        """
+        if not 0 <= vp < layout.MAX_VPS:
+            raise UsageError(f"VP {vp}: 0 to {layout.MAX_VPS - 1}")
         call = begun()
         with self._lock:
             if self._lost is None:

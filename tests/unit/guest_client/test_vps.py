@@ -1,10 +1,16 @@
 """What a guest asks of its VPs, and which answer is whose."""
 
+from collections.abc import Callable
+from threading import Timer
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+from guest_client.session import Session
 from guest_client.vps import LEAVING, OFFLINE, ONLINE, VpOrders
 from vmbusd.abi import link
-from vmbusd.abi.errors import LinkClosed, RefusedError
+from vmbusd.abi.errors import LinkClosed, RefusedError, TimedOut, UsageError
 
 
 @pytest.fixture
@@ -73,3 +79,53 @@ def test_the_end_of_the_link_ends_every_order(orders: VpOrders, posted: list[byt
         with pytest.raises(LinkClosed, match="over"):
             each.result(0)
     assert len(posted) == 1
+
+
+@pytest.mark.parametrize("vp", [-1, 64, 2**32])
+def test_what_is_no_vp_is_said_at_once(orders: VpOrders, posted: list[bytes], vp: int) -> None:
+    """Nothing is sent, nobody waits for an answer to it."""
+    with pytest.raises(UsageError, match=f"VP {vp}: 0 to 63"):
+        orders.begin(vp, online=False)
+    orders.fail(LinkClosed("over"))
+    assert posted == []
+
+
+class Asking(Session):
+    """A guest of which only the orders are there; its VP never comes."""
+
+    def __init__(self, post: Callable[[bytes], None]) -> None:
+        self._vp_orders = VpOrders(post)
+        self._connection = cast("Any", SimpleNamespace(lost=None))
+
+    def _vp_state(self, _vp: int) -> int:
+        return LEAVING
+
+    def take(self, changed: link.VpChanged) -> None:
+        self._vp_orders.take(changed)
+
+    def end(self) -> None:
+        self._connection.lost = LinkClosed("over")
+
+
+def test_who_waited_in_vain_hears_what_for() -> None:
+    """TimedOut names the VP, what did not come and the seconds; the end of the link is no timeout."""
+    guest = Asking(lambda _: None)
+    with pytest.raises(TimedOut, match=r"VP 1: its worker has not left within 0\.01 s; it goes on"):
+        guest.vp_offline(1, 0.01)
+    with pytest.raises(TimedOut, match=r"VP 2: no answer to the order to have it online within 0\.01 s"):
+        guest.vp_online(2, 0.01)
+
+
+def test_a_vp_whose_link_ends_does_not_come() -> None:
+    """Also not for who waits without a timeout."""
+    answers: list[Timer] = []
+
+    def post(_packet: bytes) -> None:
+        guest.end()
+        answers.append(Timer(0.05, guest.take, [link.VpChanged(1, ONLINE, b"")]))
+        answers[0].start()
+
+    guest = Asking(post)
+    with pytest.raises(LinkClosed, match="over"):
+        guest.vp_online(1, None)
+    answers[0].join()

@@ -10,7 +10,7 @@ what the daemon holds is counted. Every wait has an end, far beyond what a busy 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from tests.storm import leaks
 from tests.storm.attack import Attack
@@ -45,7 +45,7 @@ class Calm:
         self.hung = 0
         self.leaked = 0
         self.spent = 0.0
-        self._waits: list[asyncio.Future[dict[str, Any]]] = []
+        self._asked: list[Child] = []
         self._memory: Memory | None = None
         self._first: leaks.Footprint | None = None
 
@@ -112,20 +112,26 @@ class Calm:
 
     async def _pause(self) -> bool:
         """Everybody confirms the pause. Hosts are asked again: those that were silenced first, too."""
-        guest = self.world.guest
-        assert guest is not None
-        # Hosts twice: what the guest asks until it confirms changes what they have to report.
-        hosts = self._children()[1:]
-        for order in (hosts, [guest], hosts):
-            for child in order:
-                child.pause()
-            self._waits = [child.paused for child in order]
-            if not await self._until(self._have_paused, "everybody pauses", BACK_SECONDS):
+        while True:
+            guest = self.world.guest
+            assert guest is not None
+            # Hosts twice: what the guest asks until it confirms changes what they have to report.
+            hosts = self._children()[1:]
+            for order in (hosts, [guest], hosts):
+                for child in order:
+                    child.pause()
+                self._asked = order
+                if not await self._until(self._have_paused, "everybody pauses", BACK_SECONDS):
+                    return False
+            asked = [guest, *hosts]
+            if self._children() == asked and len(asked) == 1 + len(self.world.hosts):
+                return True
+            # Killed just before the calm, and its end is seen only now: its successor has to be asked.
+            if not await self._until(self._is_back, "everybody is back", BACK_SECONDS):
                 return False
-        return True
 
     async def _have_paused(self) -> bool:
-        return all(wait.done() for wait in self._waits)
+        return all(child.paused.done() or not child.lives for child in self._asked)
 
     async def _judge(self) -> None:
         world = self.world

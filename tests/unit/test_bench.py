@@ -19,6 +19,8 @@ GOALS = {
     "ours.ids.2047",
     "ours.signal.2047",
     "ours.serve.2047",
+    "hooks.callbacks.2047",
+    "hooks.one.2047",
 }
 
 

@@ -2,8 +2,8 @@
 /*
  * Doorbells that are rung later than they should: by a thread of their own, so that the sender never waits.
  *
- * For injected faults alone (vmbus_faults.h); an unarmed process never comes here. The threads are plain C, take no
- * lock, live for a millisecond at most and are waited for before the memory that they use goes.
+ * For injected faults alone (vmbus_faults.h); an unarmed process never comes here. The threads are plain C, need
+ * nothing that a sender holds, sleep for a millisecond at most and are waited for before the memory that they use goes.
  */
 #ifndef VMBUS_LATE_H
 #define VMBUS_LATE_H

@@ -18,7 +18,7 @@ from guest_client.feed import takes_packets
 from guest_client.monitor import is_monitored
 from guest_client.space import Space
 from vmbusd.abi import layout, messages, ram
-from vmbusd.abi.errors import ChannelGone, UsageError
+from vmbusd.abi.errors import ChannelGone, LinkClosed, ObjectDead, UsageError
 from vmbusd.abi.gpadl import Range
 from vmbusd.abi.link import Object
 from vmbusd.abi.native import RingLease
@@ -332,5 +332,9 @@ class Channel(Verbs):
 
 
 def log_failure(flag: int, error: BaseException) -> None:
-    """What the workers do with an exception of a callback: it is logged, and the channel goes on."""
-    log.error("event flag %d: its driver's callback failed", flag, exc_info=error)
+    """What the workers do with an exception of a callback: it is logged, and the channel goes on.
+
+    Where the driver stood matters only if it may be its mistake, not when its channel ended under its feet.
+    """
+    where = None if isinstance(error, ChannelGone | LinkClosed | ObjectDead) else error
+    log.error("event flag %d: its driver's callback failed: %s", flag, error, exc_info=where)

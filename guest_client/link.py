@@ -86,7 +86,7 @@ class LinkThread:
                 os.eventfd_write(self._wake, 1)
 
     def close(self, farewell: bytes | None = None) -> None:
-        """End the thread, after a farewell that gets a little time to leave. May be called again."""
+        """End the thread, after a farewell that gets a little time to be heard. May be called again."""
         if farewell is not None and not self._closing:
             self._link.finish()
             self.post(farewell)
@@ -163,7 +163,7 @@ class LinkThread:
     def _is_done(self, is_over: bool) -> bool:
         if not self._closing:
             return False
-        return is_over or not self._link.waiting or time.monotonic() >= self._close_by
+        return is_over or not self._link.unheard or time.monotonic() >= self._close_by
 
     def _receive(self) -> bool:
         """Handle what came. True at the end of a link whose daemon died; raises any other end."""

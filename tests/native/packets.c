@@ -91,11 +91,27 @@ static void the_end_comes_once_and_last(void)
     CHECK(vmb_take_packets(fd[1], buffer, ROOM, sizes, flags) == -EBADF);
 }
 
+static void packets_before_a_reset_come_first(void)
+{
+    char buffer[ROOM * VMB_TAKE];
+    size_t sizes[VMB_TAKE];
+    int flags[VMB_TAKE], fd[2];
+
+    pair(fd);
+    CHECK(send(fd[1], "unread", 6, MSG_DONTWAIT) == 6);
+    CHECK(send(fd[0], "ab", 2, MSG_DONTWAIT) == 2);
+    close(fd[0]);
+    CHECK(vmb_take_packets(fd[1], buffer, ROOM, sizes, flags) == 2);
+    CHECK(sizes[0] == 2 && sizes[1] == 0);
+    close(fd[1]);
+}
+
 static const struct test tests[] = {
     {"a burst arrives in order, each packet by itself", a_burst_arrives_in_order},
     {"a full socket takes 0 packets, one without a peer is an error", a_full_socket_says_0},
     {"a packet that is too long is marked and stays in its room", a_packet_that_is_too_long_stays_in_its_room},
     {"the end of a link comes once, behind its packets", the_end_comes_once_and_last},
+    {"so it does when the peer closed without reading ours", packets_before_a_reset_come_first},
 };
 
 int main(void) { return check_all(tests, sizeof tests / sizeof *tests); }

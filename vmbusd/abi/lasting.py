@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from vmbusd.abi import layout, link
-from vmbusd.abi.attach import WELCOME_TIMEOUT, Attached, welcome_in
+from vmbusd.abi.attach import Attached, welcome_in
+from vmbusd.abi.away import Away
 from vmbusd.abi.errors import LinkLost, ProtocolError, RefusedError, ResourceError, VmbusError
 from vmbusd.abi.link import Code, HelloFlag, Kind
 from vmbusd.abi.link_socket import WAIT_SLICE, close_all
@@ -28,11 +29,6 @@ from vmbusd.abi.session import Session
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY: Final = 0.005
-LAST_RETRY: Final = 0.1
-"""Seconds between attempts to connect, doubling from first to last: a daemon that comes back is met soon, one
-that does not costs nothing.
-"""
 FAREWELL_TIMEOUT: Final = 1.0
 """Seconds that our own farewell may take; then the daemon learns of the end by the grace time, or our death.
 """
@@ -104,18 +100,13 @@ class Lasting:
         self._session = Session() if any(self._token) else None
         self._out: Session | _Plain = self._session or _Plain()
         self._lock = threading.Lock()
-        self._linked = True
+        self._away: Away | None = None
         self._tries = tries
         self._send_at = 0.0
         self._no_buffers = False
         self.given_up: list[bytes] = []  # of a plain link; whoever tells of them empties it
         self._final = False
         self._wants_write = False
-        self._loss = ""
-        self._deadline = 0.0
-        self._retry_at = 0.0
-        self._delay = FIRST_RETRY
-        self._answer_by = 0.0
         if self._session is not None:
             # The daemon learns by it that its welcome has arrived.
             self._hand_over(link.encode(link.Confirm(0)))
@@ -144,12 +135,18 @@ class Lasting:
         return self._out.waiting
 
     @property
+    def unheard(self) -> int:
+        """Packets that may be lost with the socket of now; of a plain link, those that it has not taken."""
+        session = self._session
+        return self._out.waiting if session is None else session.last - session.confirmed
+
+    @property
     def events(self) -> int:
         """What to poll the socket for."""
         return select.POLLIN | (select.POLLOUT if self._wants_write else 0)
 
     def _flush(self, *, idle: bool = False) -> None:
-        if not self._linked or (self._send_at and time.monotonic() < self._send_at):
+        if self._away is not None or (self._send_at and time.monotonic() < self._send_at):
             return
         self._send_at = 0.0
         session = self._session
@@ -204,10 +201,9 @@ class Lasting:
         """Seconds until `receive` is to be called though nothing can be read; infinite while linked."""
         if self._no_buffers:
             return 0.0
-        if self._linked:
-            return max(0.0, self._send_at - time.monotonic()) if self._send_at else _NEVER
-        at = self._retry_at if self.fileno() < 0 else self._answer_by
-        return max(0.0, min(at, self._deadline) - time.monotonic())
+        if self._away is not None:
+            return self._away.due(time.monotonic())
+        return max(0.0, self._send_at - time.monotonic()) if self._send_at else _NEVER
 
     def wait(self, timeout: float) -> None:
         """Return when `receive` is worth a call, or after `timeout` seconds."""
@@ -228,7 +224,7 @@ class Lasting:
         """
         if self._no_buffers:
             raise ResourceError("the machine had no buffers to send with, for as long as we tried")
-        while self._linked or self._come_back():
+        while self._away is None or self._come_back(self._away):
             try:
                 got = self.attached.receive_nowait()
             except LinkLost as error:
@@ -270,15 +266,10 @@ class Lasting:
 
     def _lose(self, error: LinkLost) -> None:
         """The socket has ended without a farewell. Raises `error` if that is the end of the link."""
-        if self._session is None or (self._final and not self.waiting):
+        if self._session is None or (self._final and not self.unheard):
             raise error
-        now = time.monotonic()
-        self._loss = str(error)
-        self._deadline = now + self._grace
-        self._retry_at = now
-        self._delay = FIRST_RETRY
         with self._lock:
-            self._linked = False
+            self._away = Away(str(error), self._grace, time.monotonic())
             self._wants_write = False
         self._drop_socket()
 
@@ -286,21 +277,20 @@ class Lasting:
         self._hooks[0](self.fileno())
         self.attached.sock.close()
 
-    def _again_later(self) -> None:
+    def _again_later(self, away: Away) -> None:
         if self.fileno() >= 0:
             self._drop_socket()
-        self._retry_at = time.monotonic() + self._delay
-        self._delay = min(2 * self._delay, LAST_RETRY)
+        away.failed(time.monotonic())
 
-    def _come_back(self) -> bool:
+    def _come_back(self, away: Away) -> bool:
         """One step of coming back; True once the link goes on. Raises what ends the link."""
         now = time.monotonic()
-        if now >= self._deadline:
-            raise LinkLost(f"{self._loss}, and not back within {self._grace:g} s")
+        if away.is_over(now):
+            raise LinkLost(f"{away.why}, and not back within {away.grace:g} s")
         if self.fileno() < 0:
-            if now < self._retry_at:
+            if not away.may_try(now):
                 return False
-            self._say_hello(now)
+            self._say_hello(away)
         if self.fileno() < 0:
             return False
         try:
@@ -309,19 +299,19 @@ class Lasting:
                 self._go_on(*got)
                 return True
         except LinkLost:
-            self._again_later()
+            self._again_later(away)
         except RefusedError as error:
             if error.code not in _LATER:
                 raise
-            self._again_later()
+            self._again_later(away)
         else:
-            if now >= self._answer_by:
-                self._again_later()
+            if away.is_unanswered(now):
+                self._again_later(away)
         return False
 
     def _connect_to_path(self) -> socket.socket:
         if self.attached.path is None:
-            raise LinkLost(self._loss)
+            raise LinkLost(self._away.why if self._away is not None else "")
         sock = socket.socket(
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
@@ -332,7 +322,7 @@ class Lasting:
             raise
         return sock
 
-    def _say_hello(self, now: float) -> None:
+    def _say_hello(self, away: Away) -> None:
         assert self._session is not None
         attached = self.attached
         hello = link.Hello(
@@ -348,11 +338,11 @@ class Lasting:
             sock = self._connect()
         except OSError:
             # Nobody there, or more at the door than it lets wait.
-            self._again_later()
+            self._again_later(away)
             return
         attached.sock = sock
         self._hooks[1](sock.fileno())
-        self._answer_by = now + WELCOME_TIMEOUT
+        away.asked(time.monotonic())
         with contextlib.suppress(LinkLost):
             # Turned away before we could speak: the reason is there to be read.
             attached.send(link.encode(hello))
@@ -368,7 +358,7 @@ class Lasting:
             self._session.resume(welcome.received)
             self._token = welcome.token
             self._grace = welcome.grace / 1000
-            self._linked = True
+            self._away = None
             self.resumed += 1
             # And that the new token has.
             self._hand_over(link.encode(link.Confirm(self._session.received)))
@@ -379,22 +369,27 @@ class Lasting:
     # -- the end -------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """What was posted last is our farewell: when it is out, the end of the socket ends the link."""
+        """What was posted last is our farewell: once it is heard, the end of the socket ends the link.
+
+        Until then a lost socket is replaced, as ever: a daemon that did hear it refuses the token, and that
+        is the end too.
+        """
         self._final = True
 
     def farewell(self, packet: bytes, timeout: float = FAREWELL_TIMEOUT) -> None:
-        """Post our farewell and wait, a little, until it is on its way; whatever comes meanwhile is dropped.
+        """Post our farewell and wait, a little, until it is heard; whatever comes meanwhile is dropped.
 
-        For the thread that receives. The link is not to be used afterwards.
+        Whoever closed at once could lose it: with a socket that is cut, or to a daemon that finds the socket
+        gone when it wants to send. For the thread that receives. The link is not to be used afterwards.
         """
         self.post(packet)
         self.finish()
         deadline = time.monotonic() + timeout
         try:
-            while self.waiting and (left := deadline - time.monotonic()) > 0:
+            while self.unheard and (left := deadline - time.monotonic()) > 0:
                 if (got := self.receive()) is not None:
                     close_all(got[2])
-                elif self.waiting:
+                elif self.unheard:
                     self.wait(left)
         except VmbusError as error:
-            log.debug("%s: nobody hears our farewell: %s", self.attached.partition, str(error))
+            log.debug("%s: the link ended while we said farewell: %s", self.attached.partition, str(error))

@@ -52,7 +52,8 @@ static inline int vmb_send_packets(int fd, const struct vmb_datagram *packets, u
 }
 
 /* Takes packets into `room` bytes each; sizes[i] and flags[i] say what came. Returns how many came, 0 if
- * none is there, or -errno. The end of a link is a packet of 0 bytes, and the last. */
+ * none is there, or -errno. The end of a link is a packet of 0 bytes, and the last; what the peer had said
+ * before comes first, however it ended. */
 static inline int vmb_take_packets(int fd, char *buffer, size_t room, size_t *sizes, int *flags)
 {
     struct mmsghdr headers[VMB_TAKE];
@@ -67,6 +68,9 @@ static inline int vmb_take_packets(int fd, char *buffer, size_t room, size_t *si
         headers[i].msg_hdr.msg_iovlen = 1;
     }
     came = recvmmsg(fd, headers, VMB_TAKE, MSG_DONTWAIT, NULL);
+    /* A peer that closed before it had read all of ours is told of before what it had said, and once. */
+    if (came < 0 && errno == ECONNRESET)
+        came = recvmmsg(fd, headers, VMB_TAKE, MSG_DONTWAIT, NULL);
     if (came < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     for (int i = 0; i < came; i++) {

@@ -354,6 +354,9 @@ class Attached(abc.ABC):
         """It said farewell: its end is final."""
         self._final = True
         if self.wire is not None:
+            if self.session is not None:
+                # Else it would come back to say it again.
+                self.send(link.Confirm(self.session.received))
             self.wire.close("detached")
 
     def forget(self, reason: str) -> None:

@@ -25,13 +25,14 @@ from vmbusd.server import faults, journal, limits, log, orders, reexec, requests
 from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
 from vmbusd.server.door import GUEST_ROLES, HOST_ROLES, Door
+from vmbusd.server.listening import Listener, bind
 from vmbusd.server.notify import Notifier
 from vmbusd.server.partition import Partition
 from vmbusd.server.reclaim import Reclaimed, reclaim
 from vmbusd.server.reexec import HandedOver
 from vmbusd.server.requests import Answer, Error, Request
 from vmbusd.server.runtime import Runtime
-from vmbusd.server.sockets import Listener, bind, close_politely
+from vmbusd.server.sockets import close_politely
 from vmbusd.server.starting import CannotResumeError
 
 STOPPING: Final = "vmbusd is stopping"

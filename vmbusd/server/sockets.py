@@ -1,6 +1,6 @@
-"""Sockets on the event loop: a listener that can always refuse, and a SEQPACKET link with a bounded queue.
+"""A SEQPACKET link on the event loop, with a bounded queue.
 
-uvloop has no transport for SEQPACKET, so both work with add_reader and system calls of their own, several
+uvloop has no transport for SEQPACKET, so it works with add_reader and system calls of its own, several
 packets for each. We offer the kernel no room for descriptors when we receive: none of ours are ever expected,
 and so whatever a peer attaches is closed by the kernel itself and cannot fill our table. Source: unix(7),
 recvmmsg(2).
@@ -9,93 +9,16 @@ recvmmsg(2).
 import array
 import asyncio
 import contextlib
-import errno
-import grp
 import os
 import socket
-import stat
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice, takewhile
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.native import SEND_BURST, send_packets
 from vmbusd.server import limits
 from vmbusd.server.turn import Turn
-
-BACKLOG: Final = 128
-
-
-def bind(path: Path, kind: socket.SocketKind, mode: int, group: str | int | None) -> socket.socket:
-    """A listening socket with this mode and group: nobody can connect before it has them.
-
-    Raises UsageError for an unknown group, ResourceError naming the path for anything else.
-    """
-    gid = -1
-    if group is not None:
-        try:
-            gid = group if isinstance(group, int) else grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise UsageError(f"{path.name}: there is no group {group!r}") from None
-    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.bind(os.fspath(path))
-        os.chown(path, -1, gid, follow_symlinks=False)
-        os.chmod(path, stat.S_IMODE(mode))
-        # Until here a connect is refused, whatever the mode was.
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise ResourceError(f"{path}: {error.strerror}") from error
-    return sock
-
-
-class Listener:
-    """Accepts connections of one socket and hands each over, with word when descriptors are scarce."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        accepted: Callable[[socket.socket, bool], None],
-    ) -> None:
-        """`accepted(socket, scarce)` owns the socket; when `scarce`, it must refuse and close at once."""
-        self._loop = loop
-        self._sock = sock
-        self._accepted = accepted
-        loop.add_reader(sock, self._readable)
-
-    def _readable(self) -> None:
-        for _ in range(limits.ACCEPT_BURST):
-            try:
-                sock, _ = self._sock.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
-                # The machine itself is out of descriptors or memory: look again later instead of spinning.
-                self._loop.remove_reader(self._sock)
-                self._loop.call_later(limits.ACCEPT_RETRY, self._again)
-                return
-            sock.setblocking(False)
-            self._accepted(sock, limits.scarce(sock.fileno()))
-
-    def _again(self) -> None:
-        if self._sock.fileno() >= 0:
-            self._loop.add_reader(self._sock, self._readable)
-
-    def fileno(self) -> int:
-        """The listening socket's descriptor."""
-        return self._sock.fileno()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock)
-            self._sock.close()
 
 
 class Receiver(Protocol):
@@ -144,6 +67,7 @@ class PacketLink:
         self.queued = 0
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
+        self._unreachable = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SOCKET_BUFFER)
 
     def start(self, receiver: Receiver) -> None:
@@ -211,12 +135,30 @@ class PacketLink:
 
     # -- out -----------------------------------------------------------------------------------------------
 
+    @property
+    def _speaks(self) -> bool:
+        return self.open and not self._unreachable
+
+    def _reaches_nobody(self, error: OSError) -> None:
+        """The peer is gone; what it said before that counts all the same, its farewell above all."""
+        if not self._unreachable:
+            self._unreachable = True
+            self._loop.call_soon(self._hear_the_rest, f"nothing reaches the peer ({error.strerror})")
+
+    def _hear_the_rest(self, reason: str) -> None:
+        try:
+            for _ in range(limits.CATCH_UP):
+                if not self.read_one():
+                    break
+        finally:
+            self.close(reason)
+
     def send(self, packet: bytes, fds: Sequence[int] = ()) -> None:
         """Send one packet with descriptors, which stay the caller's; queue it if the peer is slow.
 
         A link whose peer does not read for too long is closed with that reason.
         """
-        if not self.open:
+        if not self._speaks:
             return
         if fds:
             self._send_descriptors(packet, fds)
@@ -231,12 +173,12 @@ class PacketLink:
     def flush(self) -> None:
         """Hand over what was said in this turn, now; what the kernel has no room for waits."""
         said = self._said
-        if not said or not self.open:
+        if not said or not self._speaks:
             return
         self._said = []
         if not self._queue:
             sent = self._hand_over(said)
-            if sent == len(said) or not self.open:
+            if sent == len(said) or not self._speaks:
                 return
             del said[:sent]
         for packet in said:
@@ -244,18 +186,18 @@ class PacketLink:
         self._check_queue()
 
     def _hand_over(self, packets: list[bytes]) -> int:
-        """How many of the first packets the kernel has taken; 0 also when the link ended over them."""
+        """How many of the first packets the kernel has taken; 0 also when the peer is gone."""
         try:
             sent = send_packets(self._fd, packets)
         except OSError as error:
-            self.close(f"nothing reaches the peer ({error.strerror})")
+            self._reaches_nobody(error)
             return 0
         self.packets_out += sent
         return sent
 
     def _send_descriptors(self, packet: bytes, fds: Sequence[int]) -> None:
         self.flush()
-        if not self.open or (not self._queue and self._transmit(packet, fds)) or not self.open:
+        if not self._speaks or (not self._queue and self._transmit(packet, fds)) or not self._speaks:
             return
         try:
             keep = [os.dup(fd) for fd in fds]
@@ -276,14 +218,14 @@ class PacketLink:
             self.receiver.overflowed(f"the peer does not read: {len(self._queue)} packets wait for it")
 
     def _transmit(self, packet: bytes, fds: Sequence[int]) -> bool:
-        """Hand one packet to the kernel; False when it has no room now, or when the link ended over it."""
+        """Hand one packet to the kernel; False when it has no room now, or when the peer is gone."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             self._sock.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            self.close(f"nothing reaches the peer ({error.strerror})")
+            self._reaches_nobody(error)
             return False
         self.packets_out += 1
         return True
@@ -321,9 +263,9 @@ class PacketLink:
         without a farewell it would take us for dead.
         """
         self.flush()
-        if self.open and self._queue:
+        if self._speaks and self._queue:
             self._writable()
-        if not self.open or (not self._queue and self._transmit(packet, ())) or not self.open:
+        if not self._speaks or (not self._queue and self._transmit(packet, ())) or not self._speaks:
             self.close(reason)
             return
         self._stop()

@@ -1,14 +1,16 @@
 """A client's link against a daemon made by hand: when it comes back, when it gives up, and what it says."""
 
+import math
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from vmbusd.abi import lasting, layout, link
+from vmbusd.abi import away, layout, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import LinkClosed, LinkLost, ProtocolError, RefusedError, ResourceError
 from vmbusd.abi.lasting import Lasting
@@ -87,10 +89,17 @@ def attached(daemon: Daemon, greeting: link.Welcome) -> Lasting:
     return made
 
 
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def settle(client: Lasting, seconds: float = PATIENCE) -> None:
     """Let it receive nothing until it is linked again, or that long."""
     deadline = time.monotonic() + seconds
-    while not client._linked and time.monotonic() < deadline:
+    while client.due() < math.inf and time.monotonic() < deadline:
         assert client.receive() is None
         client.wait(0.01)
 
@@ -279,11 +288,20 @@ def test_a_full_socket_waits_for_room(daemon: Daemon) -> None:
     client.attached.close()
 
 
+def say_farewell(client: Lasting) -> threading.Thread:
+    """It waits for whoever plays the daemon."""
+    thread = threading.Thread(target=client.farewell, args=(link.encode(link.Detached(0)), PATIENCE))
+    thread.start()
+    return thread
+
+
 def test_a_farewell_is_not_followed_by_a_resume(daemon: Daemon, client: Lasting) -> None:
-    """Detached is numbered, and the end after it is the end; one that cannot be said is given up soon."""
-    client.farewell(link.encode(link.Detached(0)))
+    """Detached is numbered; once it is confirmed nobody waits, and the end after it is the end."""
+    leaving = say_farewell(client)
     header, body = daemon.hear()
     assert (header.sequence, body) == (1, link.Detached(0))
+    daemon.say(link.Confirm(1))
+    leaving.join()
     daemon.lose()
     with pytest.raises(LinkLost):
         client.receive()
@@ -296,14 +314,42 @@ def test_a_farewell_finds_its_way_over_a_new_socket(daemon: Daemon, client: Last
     assert client.receive() is None
     daemon.hear()
     daemon.say(welcome(b"u" * 16))
-    client.farewell(link.encode(link.Detached(0)))
+    leaving = say_farewell(client)
     assert daemon.hear()[1] == link.Confirm(0)
     assert daemon.hear()[1] == link.Detached(0)
+    daemon.say(link.Confirm(1))
+    leaving.join()
+
+
+def test_a_farewell_that_was_lost_with_its_socket_is_said_again(daemon: Daemon, client: Lasting) -> None:
+    """A socket that took it is no proof that anybody heard it."""
+    leaving = say_farewell(client)
+    assert daemon.hear()[1] == link.Detached(0)
+    daemon.lose()
+    eventually(lambda: len(daemon.ends) == 2)
+    assert isinstance(daemon.hear()[1], link.Hello)
+    daemon.say(welcome(b"u" * 16))
+    assert daemon.hear()[1] == link.Confirm(0)
+    assert daemon.hear()[1] == link.Detached(0)
+    daemon.say(link.Confirm(1))
+    leaving.join()
+
+
+def test_a_token_that_is_refused_ends_a_farewell(daemon: Daemon, client: Lasting) -> None:
+    """The daemon heard it, and its confirmation was lost: it knows nobody by that token any more."""
+    leaving = say_farewell(client)
+    assert daemon.hear()[1] == link.Detached(0)
+    daemon.lose()
+    eventually(lambda: len(daemon.ends) == 2)
+    daemon.hear()
+    daemon.say(link.Refused(Code.BAD_TOKEN, b"unknown"))
+    leaving.join()
+    assert len(daemon.ends) == 2
 
 
 def test_the_time_of_a_farewell_is_limited(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody hangs at the end because no daemon is there."""
-    monkeypatch.setattr(lasting, "LAST_RETRY", 0.01)
+    monkeypatch.setattr(away, "LAST_RETRY", 0.01)
     client = attached(daemon, welcome(grace=60000))
     daemon.refuses = 10**6
     daemon.lose()

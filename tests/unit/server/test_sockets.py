@@ -12,7 +12,8 @@ import uvloop
 
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.server import limits
-from vmbusd.server.sockets import Listener, PacketLink, bind
+from vmbusd.server.listening import Listener, bind
+from vmbusd.server.sockets import PacketLink
 from vmbusd.server.turn import Turn
 
 MAX_PACKET = 1000
@@ -179,6 +180,59 @@ def test_packets_before_the_end_are_heard(scene: Scene) -> None:
 
     assert scene.heard.packets == [b"%d" % number for number in range(8)]
     assert scene.heard.events == ["ended: the peer closed the link"]
+
+
+def test_packets_of_a_peer_that_read_nothing_are_heard(scene: Scene) -> None:
+    """Closing with our packets unread does not cost it its own last ones."""
+    scene.wire.send(b"never read")
+    scene.run()
+    scene.peer.send(b"farewell")
+    scene.peer.close()
+    scene.run()
+
+    assert scene.heard.packets == [b"farewell"]
+    assert scene.heard.events == ["ended: the peer closed the link"]
+
+
+@pytest.mark.parametrize("how", ["at once", "with descriptors", "queued", "last"])
+def test_packets_of_a_peer_that_is_gone_when_we_send_are_heard(scene: Scene, how: str) -> None:
+    """A send that reaches nobody ends the link, but not before its last packets have been heard."""
+    if how == "queued":
+        while not scene.wire.queued:
+            scene.wire.send(bytes(MAX_PACKET))
+            scene.wire.flush()
+    scene.peer.send(b"before")
+    scene.peer.send(b"farewell")
+    scene.peer.close()
+    if how == "with descriptors":
+        scene.wire.send(b"take", [0])
+    elif how == "last":
+        scene.wire.finish(LAST, "enough")
+    else:
+        scene.wire.send(b"too late")
+        scene.wire.flush()
+    scene.wire.send(b"after it")
+    scene.run()
+
+    if how != "last":
+        assert scene.heard.packets == [b"before", b"farewell"]
+    assert len(scene.heard.events) == 1
+    assert scene.heard.events[0].startswith("ended: ")
+    assert not scene.wire.open
+
+
+def test_a_peer_that_only_talks_is_heard_so_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever shut its way in keeps no link alive by talking: it is heard for a while, then it ends."""
+    monkeypatch.setattr(limits, "CATCH_UP", 3)
+    scene.peer.shutdown(socket.SHUT_RD)
+    for number in range(6):
+        scene.peer.send(b"%d" % number)
+    scene.wire.send(b"nobody reads this")
+    scene.wire.flush()
+    scene.run()
+
+    assert scene.heard.packets == [b"0", b"1", b"2"]
+    assert scene.heard.events == ["ended: nothing reaches the peer (Broken pipe)"]
 
 
 def test_descriptors_leave_and_stay_ours(scene: Scene) -> None:

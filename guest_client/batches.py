@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
 from guest_client.channel import OPEN_TIMEOUT
+from guest_client.waiting import answered
 from vmbusd.abi.errors import UsageError, VmbusError
 
 Outcome = Exception | None
@@ -13,7 +14,7 @@ Outcome = Exception | None
 def pipelined(operations: Iterable[Callable[[], "Future[None]"]], window: int) -> Iterator[Outcome]:
     """Begin operations in order, wait for the oldest when `window` are under way.
 
-    Yields None or the error of each. Raises UsageError for a window below 1.
+    Yields None or the error of each, TimedOut too. Raises UsageError for a window below 1.
     """
     if window < 1:
         raise UsageError(f"window {window} must be at least 1")
@@ -32,7 +33,7 @@ def _outcome(begun: "Future[None] | VmbusError") -> Outcome:
     if isinstance(begun, VmbusError):
         return begun
     try:
-        begun.result(OPEN_TIMEOUT)
-    except (VmbusError, TimeoutError) as error:
+        answered(begun, OPEN_TIMEOUT, "one of several was not answered")
+    except VmbusError as error:
         return error
     return None

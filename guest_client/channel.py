@@ -17,6 +17,7 @@ from guest_client.driver import Driver
 from guest_client.feed import takes_packets
 from guest_client.monitor import is_monitored
 from guest_client.space import Space
+from guest_client.waiting import answered
 from vmbusd.abi import layout, messages, ram
 from vmbusd.abi.errors import ChannelGone, LinkClosed, ObjectDead, UsageError
 from vmbusd.abi.gpadl import Range
@@ -237,9 +238,10 @@ class Channel(Verbs):
     ) -> None:
         """Open and wait for it; `target_vp` None takes the next VP in turn, layout.NO_TARGET wants none.
 
-        Raises ResourceError without memory, RefusedError when the host says no, ChannelGone on a rescind.
+        Raises ResourceError without memory, RefusedError when the host says no, ChannelGone on a rescind,
+        TimedOut after `timeout` seconds (None: never); then it goes on.
         """
-        self.begin_open(target_vp, user_data).result(timeout)
+        answered(self.begin_open(target_vp, user_data), timeout, f"relid {self.relid} was not opened")
 
     def begin_open(self, target_vp: int | None = None, user_data: bytes = b"") -> "Future[None]":
         """As `open`, without waiting for it."""
@@ -250,12 +252,12 @@ class Channel(Verbs):
 
         From a callback of this very channel it cannot wait: then it returns at once, and the rest follows the
         end of the callback. Raises UsageError for a channel that is not open, and for a subchannel, which is
-        closed with its primary.
+        closed with its primary; TimedOut as `open`.
         """
         control = self._controlled()
         closed = control.begin_close(self, reason)
         if not control.is_inside(self):
-            closed.result(timeout)
+            answered(closed, timeout, f"relid {self.relid} was not closed")
 
     def begin_close(self, reason: str = "") -> "Future[None]":
         """As `close`, without waiting for it."""
@@ -265,9 +267,9 @@ class Channel(Verbs):
         """Move this channel's interrupts to `vp`; after it no event reaches the old VP.
 
         From 4.1 to 5.2 nobody answers: then it returns when the host was asked. Below that it raises
-        UsageError.
+        UsageError. TimedOut as `open`.
         """
-        self.begin_retarget(vp).result(timeout)
+        answered(self.begin_retarget(vp), timeout, f"relid {self.relid} was not moved to VP {vp}")
 
     def begin_retarget(self, vp: int) -> "Future[None]":
         """As `retarget`, without waiting for it."""

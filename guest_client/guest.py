@@ -12,7 +12,6 @@ An orderly end is UNLOAD first, so that no callback begins any more, then the wo
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import queue
@@ -31,6 +30,7 @@ from guest_client.session import Session
 from guest_client.supervisor import COMMAND
 from guest_client.versions import options
 from guest_client.vps import STATES, VpOrders
+from guest_client.waiting import answered
 from guest_client.worker import ADMIT_TIMEOUT, Service, check_cpus
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import attach
@@ -103,11 +103,9 @@ class Guest(Session):
             attached.close()
             raise
         try:
-            guest._connection.contact().result(CONTACT_TIMEOUT)
-        except TimeoutError as error:
-            guest.close()
-            text = f"{partition}: no answer to the first contact within {CONTACT_TIMEOUT:g} s"
-            raise TimedOut(text) from error
+            answered(
+                guest._connection.contact(), CONTACT_TIMEOUT, f"{partition}: no answer to the first contact"
+            )
         except BaseException:
             guest.close()
             raise
@@ -231,13 +229,14 @@ class Guest(Session):
         players, self._players = self._players, None
         self._probing.stop()
         try:
-            with contextlib.suppress(VmbusError):
-                if not self._connection.tells_of_its_end:
-                    for closing in self._connection.close_devices():
-                        closing.result(UNLOAD_TIMEOUT)
-                self._connection.unload().result(UNLOAD_TIMEOUT)
-        except TimeoutError:
-            log.warning("%s: a host or a callback did not let go in %g s", self.partition, UNLOAD_TIMEOUT)
+            if not self._connection.tells_of_its_end:
+                for closing in self._connection.close_devices():
+                    answered(closing, UNLOAD_TIMEOUT, "a channel was not closed")
+            answered(self._connection.unload(), UNLOAD_TIMEOUT, "no answer to the unload")
+        except TimedOut as error:
+            log.warning("%s: a host or a callback did not let go: %s", self.partition, str(error))
+        except VmbusError as error:
+            log.debug("%s: left without an answer: %s", self.partition, str(error))
         finally:
             players.stop()
         self._probing.join()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from concurrent.futures import wait
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -12,6 +11,7 @@ from guest_client.connection import Connection
 from guest_client.driver import Driver
 from guest_client.probing import PROBE_WINDOW
 from guest_client.vps import ONLINE, VpOrders
+from guest_client.waiting import answered
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, TimedOut, UsageError
 
@@ -26,8 +26,9 @@ CONNECT_TIMEOUT: Final = 10.0
 
 
 class Session:
-    """An attached guest: its connection and its drivers by interface."""
+    """An attached guest: its partition's name, its connection and its drivers by interface."""
 
+    partition: str
     _connection: Connection
     _drivers: dict[UUID, Driver]
 
@@ -60,11 +61,8 @@ class Session:
             time.sleep(VP_LOOK)
 
     def _ordered(self, vp: int, online: bool, timeout: float | None) -> None:
-        call = self._vp_orders.begin(vp, online=online)
-        if not wait([call], timeout).done:
-            missing = "no answer to the order to have it online" if online else "its worker has not left"
-            raise TimedOut(f"VP {vp}: {missing} within {timeout or 0:g} s; it goes on")
-        call.result()
+        missing = "no answer to the order to have it online" if online else "its worker has not left"
+        answered(self._vp_orders.begin(vp, online=online), timeout, f"VP {vp}: {missing}")
 
     def _vp_state(self, vp: int) -> int:
         """As everybody sees it in the table."""
@@ -75,24 +73,27 @@ class Session:
     def suspend(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
         """Close every channel, get rid of subchannels and sockets, and leave the host; the workers stay.
 
-        Raises UsageError unless connected, TimeoutError when a host does not let go.
+        Raises UsageError unless connected, TimedOut when a host does not let go.
         """
-        self._connection.suspend().result(timeout)
+        answered(self._connection.suspend(), timeout, f"{self.partition}: a host has not let go")
 
     def resume(self, timeout: float | None = SUSPEND_TIMEOUT) -> None:
         """Come back with the version of before: each device that is offered again keeps its `Channel`, which
         has another relid perhaps, and its driver is asked to open it if it was open (`Driver.resumed`).
 
-        Raises RefusedError when the host does not speak the version any more, UsageError unless suspended.
+        Raises RefusedError when the host does not speak the version any more, UsageError unless suspended,
+        TimedOut as `suspend`.
         """
-        self._connection.resume().result(timeout)
+        answered(
+            self._connection.resume(), timeout, f"{self.partition}: the devices of before have not come back"
+        )
 
     def pause(self, timeout: float | None = CONNECT_TIMEOUT) -> None:
         """Have the host send no message until `unpause`; what this side asks waits as well, signals do not.
 
-        Raises UsageError without the feature PAUSE_RESUME of 6.0.
+        Raises UsageError without the feature PAUSE_RESUME of 6.0, TimedOut without an answer.
         """
-        self._connection.pause().result(timeout)
+        answered(self._connection.pause(), timeout, f"{self.partition}: no answer to the pause")
 
     def unpause(self) -> None:
         """End a pause. Raises UsageError unless paused."""
@@ -125,12 +126,13 @@ class Session:
         """Connect to a socket service of the host: the open channel, served by the driver whose interface the
         service is. `endpoint` is this end's name, by default a new one.
 
-        Raises UsageError without such a driver or below 4.0, RefusedError when nobody listens there.
+        Raises UsageError without such a driver or below 4.0, RefusedError when nobody listens there,
+        TimedOut.
         """
         if (driver := self._drivers.get(service)) is None:
             raise UsageError(f"service {service} has no driver here")
         call = self._connection.connect_socket(uuid4() if endpoint is None else endpoint, service, silo)
-        channel: Channel | None = call.result(timeout)
+        channel: Channel | None = answered(call, timeout, f"service {service}: not connected")
         if channel is None:
             raise ChannelGone(f"the socket of service {service} was rescinded at once")
         try:
@@ -139,7 +141,7 @@ class Session:
             self._connection.give_up(channel)
             raise
         if opening is not None:
-            opening.result(timeout)
+            answered(opening, timeout, f"service {service}: its channel was not opened")
         return channel
 
     @property

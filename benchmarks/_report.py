@@ -7,6 +7,7 @@ of the two values measured in the same round, because what a machine does to its
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -43,6 +44,16 @@ class Row:
     @property
     def group(self) -> str:
         return self.key.partition(".")[0]
+
+    def take(self, run: Callable[[], float], *failures: type[Exception]) -> None:
+        """One value more, unless one failed before; one of `failures` ends the row, others are raised."""
+        if self.error:
+            return
+        try:
+            self.values.append(run())
+        except failures as error:
+            self.error = str(error)
+            self.values.clear()
 
 
 def ratio(row: Row, rows: dict[str, Row]) -> float | None:

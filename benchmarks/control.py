@@ -102,14 +102,7 @@ class Suite:
 
     def take(self, key: str, run: Callable[[], float]) -> None:
         """One value of a row, unless it failed before."""
-        row = self.rows[key]
-        if row.error:
-            return
-        try:
-            row.values.append(run())
-        except (BenchError, OSError) as error:
-            row.error = str(error)
-            row.values.clear()
+        self.rows[key].take(run, BenchError, OSError)
 
     def requests(self, rounds: int) -> None:
         """The three servers beside each other, loaded in turn."""

@@ -85,14 +85,7 @@ class Suite:
 
     def take(self, key: str, run: Callable[[], float]) -> None:
         """One value of a row, unless it failed before."""
-        row = self.rows[key]
-        if row.error:
-            return
-        try:
-            row.values.append(run())
-        except (BenchError, VmbusError, OSError) as error:
-            row.error = str(error)
-            row.values.clear()
+        self.rows[key].take(run, BenchError, VmbusError, OSError)
 
     def starts(self) -> None:
         """Kill and start again, with few and with many channels open, beside imports alone."""

@@ -1,5 +1,9 @@
 """A guest that names pages of its memory at contact, made by hand, and a device that counts its signals."""
 
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -8,10 +12,11 @@ from host_client.device import Device
 from host_client.host import Host
 from host_client.offer import Offer
 from tests.live import peers
-from tests.live.daemon import Daemon
+from tests.live.daemon import Daemon, daemon
 from tests.live.peers import INTERFACE
 from vmbusd.abi import gpadl, layout, link, messages, native, wire
 from vmbusd.abi.link import Object
+from vmbusd.server import requests
 
 PAGE = 3 * layout.PAGE
 MONITOR_PAGES = (4 * layout.PAGE, 5 * layout.PAGE)
@@ -82,3 +87,26 @@ def pages(running: Daemon) -> dict[str, int]:
     """What status says of the guest's pages."""
     view: dict[str, int] = running.status("a")["guest_pages"]
     return view
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[Daemon]:
+    """A daemon with partition a."""
+    with daemon(runtime_dir) as running:
+        running.ask(requests.PartitionAdd("a", doorbell=getattr(request, "param", "semaphore")))
+        yield running
+
+
+@pytest.fixture
+def host(running: Daemon) -> Iterator[Host]:
+    """A host that serves its link in threads."""
+    with Host.connect("a", runtime_dir=running.runtime_dir) as host, host.serving():
+        yield host
+    gc.collect()  # a channel and its offer know each other, and hold mappings
+
+
+@pytest.fixture
+def old(running: Daemon) -> Iterator[OldGuest]:
+    """A guest that has not said anything."""
+    with peers.guest(running.runtime_dir) as control:
+        yield OldGuest(control.attached)

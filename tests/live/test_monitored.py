@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from guest_client import Driver, Guest
 from host_client.host import Host
 from tests.live import peers
-from tests.live.daemon import PATIENCE, Daemon, daemon, eventually
-from tests.live.old_guest import EACH_DOORBELL, MONITOR_PAGES, OldGuest, offers, pages
+from tests.live.daemon import PATIENCE, Daemon, eventually
+from tests.live.old_guest import EACH_DOORBELL, MONITOR_PAGES, OldGuest, host, offers, old, pages, running
 from tests.live.peers import INTERFACE
 from vmbusd.abi import layout, messages, native, paths, wire
 from vmbusd.abi.device_link import OfferFlag
@@ -20,32 +19,10 @@ from vmbusd.abi.errors import LinkClosed
 from vmbusd.abi.link import Object
 from vmbusd.server import limits, requests
 
+__all__ = ["host", "old", "running"]
 pytestmark = pytest.mark.live
 
 LATENCIES = 576
-
-
-@pytest.fixture
-def running(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[Daemon]:
-    """A daemon with partition a."""
-    with daemon(runtime_dir) as running:
-        running.ask(requests.PartitionAdd("a", doorbell=getattr(request, "param", "semaphore")))
-        yield running
-
-
-@pytest.fixture
-def host(running: Daemon) -> Iterator[Host]:
-    """A host that serves its link in threads."""
-    with Host.connect("a", runtime_dir=running.runtime_dir) as host, host.serving():
-        yield host
-    gc.collect()  # a channel and its offer know each other, and hold mappings
-
-
-@pytest.fixture
-def old(running: Daemon) -> Iterator[OldGuest]:
-    """A guest that has not said anything."""
-    with peers.guest(running.runtime_dir) as control:
-        yield OldGuest(control.attached)
 
 
 def monitored(old: OldGuest) -> native.MonitorTrigger:

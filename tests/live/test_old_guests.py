@@ -1,46 +1,30 @@
 """Interrupts of guests of 0.13 and 1.1, through the page that they name at contact."""
 
-import gc
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from host_client.host import Host
 from tests.live import peers
-from tests.live.daemon import PATIENCE, Daemon, daemon, eventually
-from tests.live.old_guest import EACH_DOORBELL, MONITOR_PAGES, PAGE, OldGuest, offers, pages
+from tests.live.daemon import PATIENCE, Daemon, eventually
+from tests.live.old_guest import (
+    EACH_DOORBELL,
+    MONITOR_PAGES,
+    PAGE,
+    OldGuest,
+    host,
+    offers,
+    old,
+    pages,
+    running,
+)
 from vmbusd.abi import link, messages, native, wire
 from vmbusd.abi.device_link import OfferFlag
 from vmbusd.abi.link import Object
 from vmbusd.server import requests
 
+__all__ = ["host", "old", "running"]
 pytestmark = pytest.mark.live
 
 SHARED = link.Signal(link.SHARED_EVENT_CONNECTION)
-
-
-@pytest.fixture
-def running(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[Daemon]:
-    """A daemon with partition a."""
-    with daemon(runtime_dir) as running:
-        running.ask(requests.PartitionAdd("a", doorbell=getattr(request, "param", "semaphore")))
-        yield running
-
-
-@pytest.fixture
-def host(running: Daemon) -> Iterator[Host]:
-    """A host that serves its link in threads."""
-    with Host.connect("a", runtime_dir=running.runtime_dir) as host, host.serving():
-        yield host
-    gc.collect()  # a channel and its offer know each other, and hold mappings
-
-
-@pytest.fixture
-def old(running: Daemon) -> Iterator[OldGuest]:
-    """A guest that has not said anything."""
-    with peers.guest(running.runtime_dir) as control:
-        yield OldGuest(control.attached)
 
 
 @pytest.mark.parametrize("version", [wire.V0_13, wire.V1_1])

@@ -61,5 +61,12 @@ cdef void _pause_for_others(int64_t ns) noexcept:
         vmb_pause_ns(ns)
 
 
+cdef void _end_faults(vmb_faults *faults) noexcept:
+    """Wait, without the GIL, for the late posts of whoever goes: its doorbells go with it."""
+    if faults.memory != NULL:
+        with nogil:
+            vmb_faults_end(faults)
+
+
 cdef const uint8_t *_armed(vmb_faults *f) noexcept:
     return &vmb_never_armed if f == NULL or f.table == NULL else &f.table.header.fault_armed

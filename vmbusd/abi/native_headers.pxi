@@ -172,6 +172,7 @@ cdef extern from "vmbus_faults.h" nogil:
         uint32_t who
         uint32_t *fired
         void (*pause)(int64_t) noexcept
+        void *memory
         uint64_t injected
     const uint8_t vmb_never_armed
     bint VMB_ARMED_AT(const uint8_t *)

@@ -41,7 +41,7 @@ cdef class Sender:
             self.sender.faults.fired = (<vmb_host_page *>self.page.at).fired
 
     def __dealloc__(self):
-        vmb_faults_end(&self.sender.faults)
+        _end_faults(&self.sender.faults)
 
     def signal_many(self, routes):
         """Signal every live route in one native call. Returns how many bits went from 0 to 1."""
@@ -130,7 +130,7 @@ cdef class HostSender:
         self.armed = _armed(&self.faults)
 
     def __dealloc__(self):
-        vmb_faults_end(&self.faults)
+        _end_faults(&self.faults)
 
     def signal(self, flag):
         """Set the flag and ring the host if it sleeps. True for 0 -> 1."""
@@ -182,7 +182,7 @@ cdef class HostWaiter:
         self.armed = _armed(&self.faults)
 
     def __dealloc__(self):
-        vmb_faults_end(&self.faults)
+        _end_faults(&self.faults)
 
     @property
     def faults_injected(self):

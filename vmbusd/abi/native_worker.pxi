@@ -125,7 +125,7 @@ cdef class Worker:
         self.worker.faults.pause = _pause_for_others
 
     def __dealloc__(self):
-        vmb_faults_end(&self.worker.faults)
+        _end_faults(&self.worker.faults)
 
     cdef uint32_t record_of(self, uint64_t slot) noexcept:
         """The record's offset, kept inside the table whatever the word says."""

@@ -43,7 +43,7 @@ WINDOW = 2.0
 KILL_AT = 0.5
 VPS = 2
 ASKS = 2000
-IMPORTS = "import os, vmbusd.__main__, vmbusd.server.config, vmbusd.server.daemon; os._exit(0)"
+IMPORTS = "import os, vmbusd.__main__, vmbusd.server.config, vmbusd.server.process; os._exit(0)"
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

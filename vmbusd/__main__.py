@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
     import msgspec
 
     from vmbusd.abi import native
-    from vmbusd.server import config, daemon
+    from vmbusd.server import config, process
 
     if arguments.exit_with_parent:
         native.exit_with_parent(signal.SIGTERM)
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         settings = msgspec.structs.replace(settings, runtime=runtime)
     named = dict(config.parse_partition(text) for text in arguments.partition)
     settings = msgspec.structs.replace(settings, partitions=settings.partitions | named)
-    daemon.run(settings)
+    process.run(settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

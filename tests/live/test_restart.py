@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.daemon import Daemon, eventually
+from tests.live.daemon import Daemon, daemon, eventually
 from tests.live.peers import farewell
 from tests.live.restart_storm import CHANNELS, PATIENCE, VPS, Scene, kill_often, restart_storm
 from tests.live.storms import judge, let_pass
@@ -22,6 +22,7 @@ from vmbusd.abi.link import Role
 from vmbusd.demo.processes import hosts
 from vmbusd.demo.storm import Storm, storm
 from vmbusd.server import requests
+from vmbusd.server.reclaim import reclaim
 
 pytestmark = pytest.mark.live
 
@@ -40,18 +41,18 @@ def test_twenty_kills_of_the_daemon_lose_nothing(runtime_dir: Path) -> None:
     assert result["retargets"] > 0
 
 
-def reexec(scene: Scene) -> None:
+def reexec(daemon: Scene | Daemon) -> None:
     """Have the daemon replaced, and wait until a new one answers."""
 
     def epoch() -> int:
         try:
-            (view,) = scene.ask(requests.Status())["partitions"]
+            (view,) = daemon.ask(requests.Status())["partitions"]
         except LinkLost:
             return 0  # asked of the one that makes room: a question that it has not read ends with it
         return int(view["epoch"])
 
     before = epoch()
-    scene.ask(requests.Reexec())
+    daemon.ask(requests.Reexec())
     eventually(lambda: epoch() == before + 1, "it is a new one")
 
 
@@ -70,6 +71,18 @@ def test_reexec_under_load_loses_nothing(runtime_dir: Path) -> None:
         for name, inode in inodes.items():
             assert os.stat(runtime_dir / name).st_ino == inode
         scene.judge()
+
+
+def test_a_partition_without_peers_is_not_reclaimed_during_a_reexec(runtime_dir: Path) -> None:
+    """Another daemon that starts meanwhile finds its table held, whatever the old or the new one is doing."""
+    with daemon(runtime_dir, "--partition", "lonely:1") as running, ThreadPoolExecutor(1) as threads:
+        objects = running.objects()
+        replaced = threads.submit(reexec, running)
+        while not replaced.done():
+            assert not [name for name in reclaim("0" * 12).removed if "-lonely-" in name]
+        replaced.result()
+        assert running.objects() == objects
+        assert "is lost" not in running.text()
 
 
 class Absence:

@@ -1,26 +1,24 @@
 """The daemon: a runtime directory, three sockets, partitions, and an orderly end.
 
 Start: descriptor limit, directory, reclaim of dead sets, partitions, and only then the sockets, so whoever
-can connect finds everything there. Stop (SIGTERM, SIGINT, SIGHUP): every link is told, every object and file
-of ours is removed, exit status 0. Source: docs/design.md section 4; docs/daemon.md.
+can connect finds everything there. Stop: every link is told, every object and file of ours is removed.
+Source: docs/design.md section 4; docs/daemon.md.
 """
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-import uvloop
-
 from vmbusd import __version__
 from vmbusd.abi import link, paths
 from vmbusd.abi.attach import check_name
 from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.abi.link import Code, Role
+from vmbusd.abi.link_socket import close_all
 from vmbusd.server import faults, journal, limits, log, orders, reexec, requests, starting, status
 from vmbusd.server.admin import AdminLink, Result, UnknownPartition
 from vmbusd.server.config import Config, PartitionSpec, SocketSpec
@@ -37,8 +35,6 @@ from vmbusd.server.starting import CannotResumeError
 
 STOPPING: Final = "vmbusd is stopping"
 NOTHING: Final = HandedOver()
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What ends the daemon in order. A terminal that is closed is as good as Ctrl-C."""
 
 
 class Daemon:
@@ -114,15 +110,19 @@ class Daemon:
     def _resume(self) -> None:
         """Every partition that a daemon before us kept, before its objects could look abandoned."""
         directory = self.runtime.fd
-        for name in journal.partitions(directory):
-            try:
-                made = starting.resume(self.loop, name, directory=directory, door=self.door, log=self.log)
-            except CannotResumeError as error:
-                self.log.error("partition cannot be resumed", partition=name, reason=str(error))
-                journal.remove(directory, name)
-            else:
-                self.partitions[name] = made
-                self._resumed.append(name)
+        try:
+            for name in journal.partitions(directory):
+                try:
+                    made = starting.resume(self.loop, name, directory=directory, door=self.door, log=self.log)
+                except CannotResumeError as error:
+                    self.log.error("partition cannot be resumed", partition=name, reason=str(error))
+                    journal.remove(directory, name)
+                else:
+                    self.partitions[name] = made
+                    self._resumed.append(name)
+        finally:
+            # What was resumed is locked by us now; what was not is to look as abandoned as it is.
+            close_all(self._handed_over.tables)
 
     def _reclaim(self) -> None:
         report = reclaim(self.runtime.instance)
@@ -269,12 +269,18 @@ class Daemon:
     def become(self) -> None:
         """Become a new daemon that goes on with everything. Raises ResourceError when that cannot be, and
         this one goes on."""
-        for partition in self.partitions.values():
-            partition.keeper.settle(now=True)
+        sockets = {name: each.fileno() for name, each in self._listeners}
+        tables: list[int] = []
         try:
-            reexec.become(self.runtime.lock, {name: each.fileno() for name, each in self._listeners})
+            for partition in self.partitions.values():
+                partition.keeper.settle(now=True)
+                if partition.dead is None:
+                    tables.append(partition.objects.hold())
+            reexec.become(HandedOver(self.runtime.lock, sockets, tuple(tables)))
         except OSError as error:
             raise ResourceError(f"cannot run {sys.executable} again: {error.strerror}") from error
+        finally:
+            close_all(tables)
 
     def _act(self, request: Request) -> Result:
         # What the answer counts as done has left, so whoever reads it finds what it led to.
@@ -335,63 +341,3 @@ class Daemon:
         for admin in list(self._admins):
             admin.end(Answer(ok=False, error=Error("refused", STOPPING)))
         self.runtime.close()
-
-
-async def _serve(config: Config, runtime: Runtime, notifier: Notifier, handed_over: HandedOver) -> None:
-    loop = asyncio.get_running_loop()
-    # What is to be done next: True to end, False to become a new daemon.
-    orders: asyncio.Queue[bool] = asyncio.Queue()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, orders.put_nowait, True)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    logger = log.get()
-
-    def fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        logger.error("internal error", message=context.get("message"), exc_info=context.get("exception"))
-
-    loop.set_exception_handler(fault)
-    daemon = Daemon(loop, config, runtime, notifier, handed_over, lambda: orders.put_nowait(False))
-    limits.calm_collector()
-    try:
-        logger.info("ready", runtime_dir=str(runtime.path), instance=runtime.instance, pid=os.getpid())
-        while not await orders.get():
-            await _become(daemon, orders)
-        logger.info("stopping")
-    finally:
-        # For good: whoever asks once more gets what he asked for already.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        daemon.stop()
-
-
-async def _become(daemon: Daemon, orders: "asyncio.Queue[bool]") -> None:
-    """Make the daemon a new one; returns when that failed, or when it is to stop instead."""
-    # A stop that is asked for from now on waits for the new daemon; one that came before counts here.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        for _ in range(2):
-            await asyncio.sleep(0)
-        if orders.empty():
-            daemon.log.info("reexec")
-            daemon.become()
-    except ResourceError as error:
-        daemon.log.error("reexec", reason=str(error))
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-def run(config: Config) -> None:
-    """Run a daemon until SIGTERM or SIGINT. Raises UsageError or ResourceError when it cannot start."""
-    # Whatever the caller's mask is, our modes are meant as they are written.
-    os.umask(0o077)
-    limits.raise_descriptor_limit()
-    log.configure()
-    notifier = Notifier()
-    # From the first file that we make on, until the loop can take them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        given = reexec.handed_over()
-        runtime = Runtime(paths.runtime_dir(config.runtime.directory), config.runtime.mode, given)
-        uvloop.run(_serve(config, runtime, notifier, given))
-    except BaseException:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise

@@ -321,6 +321,23 @@ class ObjectSet:
         except OSError as error:
             raise _failure(str(made.path), error) from error
 
+    def hold(self) -> int:
+        """A new description of the table that holds the set as a peer does, until it is closed.
+
+        Raises ResourceError when there is none to be had.
+        """
+        table = self.objects[Object.TABLE, 0]
+        try:
+            fd = os.open(f"/proc/self/fd/{table.fd}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise _failure(str(table.path), error) from error
+        try:
+            ofd.hold_for_peer(fd, str(table.path))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
     def close(self) -> None:
         """Let go of every object and leave it there. May be called again."""
         for made in self.objects.values():

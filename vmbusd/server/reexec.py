@@ -1,7 +1,8 @@
-"""A new daemon in place of this one: same process, same sockets, same lock; everything else as after a crash.
+"""A new daemon in place of this one: same process, sockets and locks; everything else as after a crash.
 
 What is handed over are descriptors: the lock of the runtime directory, so that nobody else can take it
-meanwhile, and the listening sockets, so that nobody who connects meanwhile is turned away. Their numbers
+meanwhile, the listening sockets, so that nobody who connects meanwhile is turned away, and each partition's
+table, locked as a peer locks it, so that no other start takes the partition for abandoned. Their numbers
 stand in one environment variable, which the new daemon takes out again. Links are not handed over: they lose
 their sockets and resume, as after a crash, and so one mechanism is enough. Source: execve(2).
 """
@@ -10,7 +11,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Final
 
 import msgspec
@@ -21,10 +22,16 @@ VARIABLE: Final = "VMBUSD_HANDED_OVER"
 
 
 class HandedOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Descriptors of the daemon before us: `lock`, None when there was none; `sockets`, by name."""
+    """Descriptors of the daemon before us: `lock`, None when there was none; `sockets`, by name; `tables`."""
 
     lock: int | None = None
     sockets: dict[str, int] = {}
+    tables: tuple[int, ...] = ()
+
+    @property
+    def all(self) -> list[int]:
+        """Every descriptor."""
+        return [*self.sockets.values(), *self.tables, *([self.lock] if self.lock is not None else [])]
 
     def lock_of(self, there: os.stat_result) -> int | None:
         """The lock's descriptor, if it is that of the file which lies `there`."""
@@ -54,10 +61,13 @@ def handed_over(environment: MutableMapping[str, str] = os.environ) -> HandedOve
         return HandedOver()
     try:
         it = msgspec.json.decode(text, type=HandedOver, strict=True)
-        for fd in (*it.sockets.values(), *([it.lock] if it.lock is not None else [])):
+        for fd in it.all:
             os.set_inheritable(fd, False)
         if it.lock is not None and not stat.S_ISREG(os.fstat(it.lock).st_mode):
             raise UsageError(f"{VARIABLE}: descriptor {it.lock} is no lock file")
+        for fd in it.tables:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UsageError(f"{VARIABLE}: descriptor {fd} is no table")
         for name, fd in it.sockets.items():
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                 raise UsageError(f"{VARIABLE}: descriptor {fd} is not the socket {name}")
@@ -66,13 +76,13 @@ def handed_over(environment: MutableMapping[str, str] = os.environ) -> HandedOve
     return it
 
 
-def become(lock: int, sockets: Mapping[str, int]) -> None:
+def become(given: HandedOver) -> None:
     """Run this program anew, as it was started. Raises OSError when that cannot be; then all is as it was."""
-    for fd in (lock, *sockets.values()):
+    for fd in given.all:
         os.set_inheritable(fd, True)
-    content = msgspec.json.encode(HandedOver(lock, dict(sockets))).decode()
+    content = msgspec.json.encode(given).decode()
     try:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, VARIABLE: content})
     finally:
-        for fd in (lock, *sockets.values()):
+        for fd in given.all:
             os.set_inheritable(fd, False)

@@ -68,6 +68,8 @@ def test_a_socket_that_listens_elsewhere_is_closed(tmp_path: Path) -> None:
         '{"lock": "3"}',
         '{"lock": 99999}',
         '{"lock": -1}',
+        '{"tables": [99999]}',
+        '{"tables": 3}',
         '{"lock": 99999999999999}',
         '{"x": 1}',
     ],
@@ -84,5 +86,7 @@ def test_a_descriptor_that_is_something_else_is_refused(lock: int) -> None:
     with ours, theirs:
         with pytest.raises(UsageError, match="is no lock file"):
             handed_over({VARIABLE: f'{{"lock": {ours.fileno()}}}'})
+        with pytest.raises(UsageError, match="is no table"):
+            handed_over({VARIABLE: f'{{"tables": [{lock}, {ours.fileno()}]}}'})
         with pytest.raises(UsageError, match=r"is not the socket guest\.sock"):
             handed_over({VARIABLE: f'{{"sockets": {{"guest.sock": {lock}}}}}'})

@@ -20,19 +20,14 @@ from uuid import UUID
 from host_client.core import Core
 from host_client.device import Device
 from host_client.host import OFFERS_IN_FLIGHT
-from host_client.offer import REVOKE_TIMEOUT, Offer, not_revoked
+from host_client.offer import ANSWER_TIMEOUT, Offer, not_answered
 from host_client.view import HostView
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkLost, TimedOut, UsageError
+from vmbusd.abi.errors import LinkLost, UsageError
 from vmbusd.abi.link import Role
 from vmbusd.abi.link_socket import WAIT_SLICE
 
 log = logging.getLogger(__name__)
-
-
-async def _result(future: "Future[None]") -> None:
-    """Wait for it; whoever is cancelled meanwhile leaves it alone, because the core will still settle it."""
-    await asyncio.shield(asyncio.wrap_future(future))
 
 
 class AsyncHost(HostView):
@@ -74,14 +69,21 @@ class AsyncHost(HostView):
     ) -> None:
         await self.close()
 
-    async def offer(self, device: Device, instance: UUID | None = None, **fields: Any) -> Offer:
+    async def offer(
+        self,
+        device: Device,
+        instance: UUID | None = None,
+        *,
+        timeout: float | None = ANSWER_TIMEOUT,
+        **fields: Any,
+    ) -> Offer:
         """Offer a channel; arguments and errors as `Host.offer`. A callback makes a task of it.
 
         Whoever is cancelled while it waits has made the offer nevertheless: it is in `offers` when the daemon
         has taken it.
         """
         offer = self._core.offer(device, instance, fields)
-        await _result(offer.result)
+        await self._answered(offer, offer.result, timeout)
         return offer
 
     async def offer_many(self, devices: Iterable[Device]) -> list[Offer]:
@@ -90,19 +92,25 @@ class AsyncHost(HostView):
         for device in devices:
             offers.append(self._core.offer(device, None, {}))
             if len(offers) >= OFFERS_IN_FLIGHT:
-                await _result(offers[-OFFERS_IN_FLIGHT].result)
+                oldest = offers[-OFFERS_IN_FLIGHT]
+                await self._answered(oldest, oldest.result, ANSWER_TIMEOUT)
         for offer in offers:
-            await _result(offer.result)
+            await self._answered(offer, offer.result, ANSWER_TIMEOUT)
         return offers
 
-    async def revoke(self, offer: Offer, timeout: float | None = REVOKE_TIMEOUT) -> None:
+    async def revoke(self, offer: Offer, timeout: float | None = ANSWER_TIMEOUT) -> None:
         """Withdraw an offer; `timeout` and errors as `Host.revoke`. It goes on if the caller is cancelled."""
-        gone = self._core.revoke(offer)
-        try:
-            async with asyncio.timeout(timeout):
-                await _result(gone)
-        except TimeoutError as error:
-            raise TimedOut(not_revoked(self.partition, offer, timeout)) from error
+        await self._answered(offer, self._core.revoke(offer), timeout)
+
+    async def _answered(self, offer: Offer, future: "Future[None]", timeout: float | None) -> None:
+        """Wait for it; whoever is cancelled meanwhile leaves it alone: the core will still settle it."""
+        waiting = asyncio.wrap_future(future)
+        # An error that nobody waits for any more is no news.
+        waiting.add_done_callback(lambda late: late.cancelled() or late.exception())
+        done, _ = await asyncio.wait([waiting], timeout=timeout)
+        if not done:
+            raise not_answered(self.partition, offer, timeout)
+        waiting.result()
 
     async def serve(self) -> None:
         """Serve until `stop`; device callbacks run only meanwhile. Raises as `Host.run`."""
@@ -151,6 +159,10 @@ class AsyncHost(HostView):
             self._loop.add_reader(fd, self._readable)
 
     def _socket_goes(self, fd: int) -> None:
+        if not self._closed:
+            self._unwatch(fd)
+
+    def _unwatch(self, fd: int) -> None:
         self._loop.remove_reader(fd)
         self._loop.remove_writer(fd)
 
@@ -171,7 +183,7 @@ class AsyncHost(HostView):
             self._retry.cancel()
             self._retry = None
         if (fd := self._core.link.fileno()) >= 0:
-            self._socket_goes(fd)
+            self._unwatch(fd)
 
     def _full(self) -> None:
         self._loop.call_soon_threadsafe(self._wait_for_room)
@@ -203,11 +215,22 @@ class AsyncHost(HostView):
         self._core.feed.serve(flags)
 
     async def close(self) -> None:
-        """Leave: no channel of ours is signalled any more when this returns. May be called again."""
+        """Leave: no channel of ours is signalled any more when this returns. May be called again.
+
+        The loop goes on while the daemon is told; whoever is cancelled meanwhile has left all the same.
+        """
         if self._closed:
             return
         if self._serving:
             raise UsageError("stop the host before closing it")
         self._closed = True
         self._no_more_packets()
-        self._core.leave()
+        self._core.end_channels()
+        told = self._loop.run_in_executor(None, self._core.say_farewell)
+        try:
+            await asyncio.wait([told])
+        except asyncio.CancelledError:
+            told.add_done_callback(lambda _: self._core.let_go())
+            raise
+        self._core.let_go()
+        told.result()

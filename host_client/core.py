@@ -17,11 +17,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from host_client.asked import STATUS_OK, Asked
 from host_client.channel import Channel
 from host_client.device import Device
 from host_client.feed import Feed
 from host_client.offer import Offer
-from vmbusd.abi import device_link, gpadl, layout, link
+from vmbusd.abi import device_link, link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import ChannelGone, LinkClosed, ProtocolError, RefusedError, UsageError, VmbusError
 from vmbusd.abi.lasting import Lasting, SocketHooks
@@ -31,9 +32,6 @@ from vmbusd.abi.native import Sender
 
 log = logging.getLogger(__name__)
 
-STATUS_OK: Final = 0
-STATUS_FAILED: Final = 0x8000_FFFF
-"""E_UNEXPECTED, what real hosts answer too; any status with bit 31 is a failure."""
 INBOX_BURST: Final = 256
 """Packets read before the first of them is carried out: bounds the memory that a burst can take."""
 
@@ -86,7 +84,7 @@ class Core:
         self._inbox: deque[Request] = deque()
         self._last_id = 0
         self._left: dict[str, int] | None = None
-        self._ram_pages = attached.welcome.ram_size // layout.PAGE
+        self._is_heard = True
         self._counts = dict.fromkeys(
             (
                 *("opens", "open_failures", "closes", "retargets", "guest_signals", "unrouted"),
@@ -97,12 +95,13 @@ class Core:
         self.feed = Feed(
             attached.ram_fd, *end, attached[Object.TABLE], self.monitor, self._counts, self._call
         )
+        self._asked = Asked(attached, self.sender, self.feed, self._counts, self._answer, self._call)
         self._requests: dict[type[msgspec.Struct], Callable[[Offer, Any], None]] = {
-            device_link.Open: self._open,
-            device_link.Close: self._close,
-            device_link.Gpadl: self._gpadl,
-            device_link.Teardown: self._teardown,
-            device_link.Retarget: self._retarget,
+            device_link.Open: self._asked.open,
+            device_link.Close: self._asked.close,
+            device_link.Gpadl: self._asked.gpadl,
+            device_link.Teardown: self._asked.teardown,
+            device_link.Retarget: self._asked.retarget,
             device_link.Withdraw: self._withdraw,
         }
 
@@ -133,7 +132,7 @@ class Core:
                 for other in list(self.offers.values()):
                     # A primary takes its subchannels along, and our Revoke speaks for them too.
                     if other is offer or (other.subchannel_index and _same_device(other, offer)):
-                        self._end_channel(other, "rescinded, its offer was withdrawn")
+                        self._asked.end_channel(other, "rescinded, its offer was withdrawn")
                 self._answer(device_link.Revoke(offer.id))
             return offer.gone
 
@@ -182,7 +181,7 @@ class Core:
                 # What came before it and waits to be carried out concerns nobody any more.
                 waiting = [request for request in self._inbox if request.offer_id != offer.id]
                 self._inbox = deque(waiting)
-                self._end_channel(offer, "rescinded, the daemon took the offer back")
+                self._asked.end_channel(offer, "rescinded, the daemon took the offer back")
                 if offer.gone is not None:
                     offer.gone.set_result(None)
             elif offer.result.done():
@@ -233,112 +232,6 @@ class Core:
         if not self.link.post(packet):
             self._full()
 
-    # -- requests of the bus -------------------------------------------------------------------------------
-
-    def _open(self, offer: Offer, message: device_link.Open) -> None:
-        if offer.channel is not None:
-            raise ProtocolError(f"Open for offer {offer.id}, which is open")
-        status = STATUS_FAILED
-        try:
-            ranges = offer.gpadls.get(message.ring_gpadl)
-            if ranges is None:
-                raise ProtocolError(f"ring GPADL {message.ring_gpadl:#x} is unknown")
-            gpadl.check_ring(ranges, message.downstream_page)
-            channel = self._channel(offer, message, ranges[0].pfns)
-        except VmbusError as error:
-            log.error("offer %d relid %d: open refused: %s", offer.id, message.relid, str(error))
-        else:
-            # Before the handler: it may signal, and the guest may signal back at once.
-            offer.channel = self.feed.by_flag[channel.event_flag] = channel
-            if self._call(offer.device.on_open, channel):
-                status = STATUS_OK
-            else:
-                self._forget(offer)
-        self._counts["opens" if status == STATUS_OK else "open_failures"] += 1
-        self._answer(device_link.Opened(offer.id, message.generation, status))
-        if offer.channel is not None:
-            self.feed.opened(offer.channel)
-
-    def _channel(self, offer: Offer, message: device_link.Open, pfns: tuple[int, ...]) -> Channel:
-        attached = self.attached
-        rings, memory = self.feed.rings_of, attached[Object.RAM]
-        channel = Channel(self.sender, offer, message, pfns, attached.page, rings, memory)
-        channel.live = True
-        try:
-            self.feed.opening(channel)
-        except VmbusError:
-            channel.release()
-            raise
-        return channel
-
-    def _close(self, offer: Offer, message: device_link.Close) -> None:
-        if offer.channel is not None and offer.channel.generation == message.generation:
-            self._end_channel(offer, "the guest closed it")
-            self._counts["closes"] += 1
-        self._answer(device_link.Closed(offer.id, message.generation))
-        for handle in sorted(offer.torn_down):
-            self._tear_down(offer, handle)
-
-    def _end_channel(self, offer: Offer, why: str) -> None:
-        """Stop signalling, tell the device, take the rings away.
-
-        this thread                          any other thread, inside one native call, GIL held throughout
-        1  live = False                      a  load live
-        2  on_close, rings released          b  or the bit, ring
-        3  Closed, Retargeted, TornDown      -
-
-        Forbidden: b after 3. The GIL orders 1 against the whole of a-b: either the call ended before 1, or it
-        begins after 1 and does nothing. That is what the answer of step 3 tells the bus.
-        """
-        channel = offer.channel
-        if channel is not None:
-            channel.live = False
-            self.feed.closing(channel, f"{channel.name} is closed: {why}")
-            self._call(offer.device.on_close, channel)
-            self._forget(offer)
-
-    def _forget(self, offer: Offer) -> None:
-        channel, offer.channel = offer.channel, None
-        if channel is not None:
-            channel.release()
-            self.feed.by_flag.pop(channel.event_flag, None)
-
-    def _gpadl(self, offer: Offer, message: device_link.Gpadl) -> None:
-        status = STATUS_OK
-        try:
-            if message.gpadl in offer.gpadls:
-                raise ProtocolError(f"GPADL {message.gpadl:#x} exists already")
-            ranges = gpadl.decode_ranges(message.ranges, message.range_count)
-            highest = max(max(one.pfns) for one in ranges)
-            if highest >= self._ram_pages:
-                raise ProtocolError(f"page {highest:#x}, guest memory has {self._ram_pages} pages")
-            offer.gpadls[message.gpadl] = ranges
-        except ProtocolError as error:
-            # The guest's fault, or a bus that let it pass: no reason to end the link of every other device.
-            log.error("offer %d: GPADL %#x refused: %s", offer.id, message.gpadl, error)
-            status = STATUS_FAILED
-        self._answer(device_link.GpadlAccepted(offer.id, message.gpadl, status))
-
-    def _teardown(self, offer: Offer, message: device_link.Teardown) -> None:
-        if offer.channel is not None and offer.channel.ring_gpadl == message.gpadl:
-            offer.torn_down.add(message.gpadl)
-        else:
-            self._tear_down(offer, message.gpadl)
-
-    def _tear_down(self, offer: Offer, handle: int) -> None:
-        offer.torn_down.discard(handle)
-        offer.gpadls.pop(handle, None)
-        self._answer(device_link.GpadlTornDown(offer.id, handle))
-
-    def _retarget(self, offer: Offer, message: device_link.Retarget) -> None:
-        channel = offer.channel
-        if channel is not None and channel.generation == message.generation:
-            # The table says so already; a signal call that had loaded the old target held the GIL to its end.
-            channel.target_vp = message.vp
-            self._call(offer.device.on_retarget, channel, message.vp)
-            self._counts["retargets"] += 1
-        self._answer(device_link.Retargeted(offer.id, message.generation, message.vp, STATUS_OK))
-
     def _withdraw(self, offer: Offer, _message: device_link.Withdraw) -> None:
         """The bus took the channel from the guest: the same as our own revoke, begun by the other side."""
         self.revoke(offer)
@@ -387,14 +280,28 @@ class Core:
 
     def leave(self) -> None:
         """Close every channel, say Detached when there is somebody to hear it, and let go of everything."""
+        self.end_channels()
+        self.say_farewell()
+        self.let_go()
+
+    def end_channels(self) -> None:
+        """First of the three steps of `leave`: no channel is signalled any more, nothing can be asked."""
         with self.monitor:
             for offer in list(self.offers.values()):
-                self._end_channel(offer, "the host has left")
+                self._asked.end_channel(offer, "the host has left")
             self._left = self.statistics()
-        if self.ended is None:
+            self._is_heard = self.ended is None
+        self.end(LinkClosed("the host has left"))
+
+    def say_farewell(self) -> None:
+        """Second: the one that waits, for a second at most. From any thread, if no other is in `read`."""
+        if self._is_heard:
             self.link.farewell(link.encode(link.Detached(0)))
-            self.end(LinkClosed("the host has left"))
+
+    def let_go(self) -> None:
+        """Third: nothing of the link is there any more."""
         self.offers.clear()
         self._inbox.clear()
-        del self.sender, self.feed
+        self._requests.clear()
+        del self.sender, self.feed, self._asked
         self.attached.close()

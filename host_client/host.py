@@ -21,10 +21,10 @@ from uuid import UUID
 
 from host_client.core import Core
 from host_client.device import Device
-from host_client.offer import REVOKE_TIMEOUT, Offer, not_revoked
+from host_client.offer import ANSWER_TIMEOUT, Offer, not_answered
 from host_client.view import HostView
 from vmbusd.abi.attach import Attached, attach
-from vmbusd.abi.errors import LinkLost, TimedOut, UsageError
+from vmbusd.abi.errors import LinkLost, UsageError
 from vmbusd.abi.link import Role
 from vmbusd.abi.link_socket import WAIT_SLICE
 
@@ -70,45 +70,54 @@ class Host(HostView):
 
     # -- offers --------------------------------------------------------------------------------------------
 
-    def offer(self, device: Device, instance: UUID | None = None, **fields: Any) -> Offer:
+    def offer(
+        self,
+        device: Device,
+        instance: UUID | None = None,
+        *,
+        timeout: float | None = ANSWER_TIMEOUT,
+        **fields: Any,
+    ) -> Offer:
         """Offer a channel and wait until the daemon has taken it. Callable from callbacks and any thread.
 
         `instance` is made up when not given. `fields` are those of `device_link.Offer`: subchannel_index,
         chn_flags, mmio_megabytes, mmio_megabytes_optional, order, user_defined, flags (OfferFlag.MONITORED:
         the guest may signal by a monitor bit). Raises RefusedError with the daemon's reason, UsageError,
-        LinkClosed.
+        LinkClosed, TimedOut after `timeout` seconds (None: never) without its answer; then the offer goes on,
+        and is in `offers` for whoever wants to revoke it.
         """
         offer = self._core.offer(device, instance, fields)
-        self._await(offer.result)
+        self._answered(offer, offer.result, timeout)
         return offer
 
     def offer_many(self, devices: Iterable[Device]) -> list[Offer]:
         """Offer each device with an instance of its own, many at a time.
 
-        Raises RefusedError at the first refusal; what was taken before stays offered (`offers`).
+        Raises RefusedError at the first refusal; what was taken before stays offered (`offers`). Else as
+        `offer`.
         """
         offers: list[Offer] = []
         for device in devices:
             offers.append(self._core.offer(device, None, {}))
             if len(offers) >= OFFERS_IN_FLIGHT:
-                self._await(offers[-OFFERS_IN_FLIGHT].result)
+                oldest = offers[-OFFERS_IN_FLIGHT]
+                self._answered(oldest, oldest.result, ANSWER_TIMEOUT)
         for offer in offers:
-            self._await(offer.result)
+            self._answered(offer, offer.result, ANSWER_TIMEOUT)
         return offers
 
-    def revoke(self, offer: Offer, timeout: float | None = REVOKE_TIMEOUT) -> None:
+    def revoke(self, offer: Offer, timeout: float | None = ANSWER_TIMEOUT) -> None:
         """Withdraw an offer: `on_close` if it was open, then wait until the daemon has let go of it.
 
         Raises TimedOut after `timeout` seconds (None: never) without its answer: nothing is signalled any
         more, the revoke goes on, and asking again waits for the same answer. Else as `offer`.
         """
-        if not self._await(self._core.revoke(offer), timeout):
-            raise TimedOut(not_revoked(self.partition, offer, timeout))
+        self._answered(offer, self._core.revoke(offer), timeout)
 
-    def _await(self, future: "Future[None]", timeout: float | None = None) -> bool:
+    def _answered(self, offer: Offer, future: "Future[None]", timeout: float | None) -> None:
         """Wait for a result, reading the link if nobody else does. Requests read meanwhile wait for `run`.
 
-        False when there is none after `timeout` seconds; the error, if the result is one.
+        Raises TimedOut when there is none after `timeout` seconds; the error, if the result is one.
         """
         core = self._core
         mine = self._reader == threading.get_ident()
@@ -116,7 +125,7 @@ class Host(HostView):
         while not future.done():
             left = deadline - time.monotonic()
             if left <= 0:
-                return False
+                raise not_answered(self.partition, offer, timeout)
             wait = min(WAIT_SLICE, left)
             if mine or self._reading.acquire(blocking=False):
                 try:
@@ -130,7 +139,6 @@ class Host(HostView):
                 with core.monitor:
                     core.monitor.wait_for(future.done, wait)
         future.result()
-        return True
 
     # -- serving -------------------------------------------------------------------------------------------
 

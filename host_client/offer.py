@@ -7,10 +7,11 @@ from uuid import UUID
 
 from host_client.channel import Channel
 from host_client.device import Device
+from vmbusd.abi.errors import TimedOut
 from vmbusd.abi.gpadl import Range
 
-REVOKE_TIMEOUT: Final = 60.0
-"""Seconds for the daemon's answer to a revoke: several times as long as a daemon may be away by default."""
+ANSWER_TIMEOUT: Final = 60.0
+"""Seconds for the daemon's answer to an offer or a revoke: several times what it may be away by default."""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,9 +34,10 @@ class Offer:
     """GPADLs that the guest took back while the open channel still has its rings there."""
 
 
-def not_revoked(partition: str, offer: Offer, timeout: float | None) -> str:
-    """What is to be said when the answer to a revoke does not come."""
-    return (
+def not_answered(partition: str, offer: Offer, timeout: float | None) -> TimedOut:
+    """The error for an offer, or its revoke, to which no answer comes."""
+    what = "take the offer" if offer.gone is None else "confirm the revoke"
+    return TimedOut(
         f"{partition}: offer {offer.id} ({offer.instance}): "
-        f"the daemon did not confirm the revoke within {timeout or 0:g} s; it goes on"
+        f"the daemon did not {what} within {timeout or 0:g} s; it goes on"
     )

@@ -187,6 +187,49 @@ def test_a_revoke_whose_answer_is_lost_says_so(run: Callable[[Body], None]) -> N
     run(body)
 
 
+def test_an_offer_whose_answer_is_lost_says_so(run: Callable[[Body], None]) -> None:
+    """TimedOut names the offer, which goes on: it is there for whoever wants to revoke it."""
+
+    async def body(daemon: FakeDaemon) -> None:
+        async with connected(daemon) as (host, peer):
+            with pytest.raises(TimedOut, match=r"demo: offer 1 .*did not take the offer within 0\.05 s"):
+                await host.offer(Probe(), timeout=0.05)
+            (offer,) = host.offers
+            await expect(peer, device_link.Offer)
+            peer.ask(device_link.OfferResult(offer.id, 0, b""))
+            await asyncio.to_thread(offer.result.result, PATIENCE)
+
+    run(body)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_loop_goes_on_while_the_daemon_is_told(
+    run: Callable[[Body], None], monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    """A farewell waits in a thread; who is cancelled meanwhile lets go when it has been said."""
+
+    async def body(daemon: FakeDaemon) -> None:
+        async with connected(daemon) as (host, _):
+            heard = threading.Event()
+            monkeypatch.setattr(host._core, "say_farewell", lambda: heard.wait(PATIENCE))
+            attached = host._core.attached
+            closing = asyncio.create_task(host.close())
+            await asyncio.sleep(0.01)
+            assert attached.fileno() >= 0
+            with pytest.raises(LinkClosed, match="the host has left"):
+                await host.offer(Probe())
+            if cancelled:
+                closing.cancel()
+                await asyncio.wait([closing])
+            heard.set()
+            while attached.fileno() >= 0:
+                await asyncio.sleep(0.001)
+            await asyncio.wait([closing])
+            assert closing.cancelled() is cancelled
+
+    run(body)
+
+
 def test_answers_to_who_was_cancelled_are_taken(run: Callable[[Body], None]) -> None:
     """An offer and a revoke whose callers do not wait any more: the link and the next offer are well."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from host_client import Channel
-from host_client.core import STATUS_FAILED
+from host_client.asked import STATUS_FAILED
 from tests.unit.host_client.fake_daemon import PATIENCE, FakeDaemon
 from tests.unit.host_client.probe import (
     RELID,

@@ -131,6 +131,20 @@ def test_a_revoke_whose_answer_is_lost_says_so(daemon: FakeDaemon) -> None:
         assert host.offers == []
 
 
+def test_an_offer_whose_answer_is_lost_says_so(daemon: FakeDaemon) -> None:
+    """TimedOut names the offer, which goes on: it is there for whoever wants to revoke it."""
+    with connected(daemon) as (host, peer):
+        with pytest.raises(TimedOut, match=r"demo: offer 1 .*did not take the offer within 0\.05 s"):
+            host.offer(Probe(), timeout=0.05)
+        (offer,) = host.offers
+        peer.expect(device_link.Offer)
+        peer.ask(device_link.OfferResult(offer.id, 0, b""))
+        peer.ask(device_link.Revoked(offer.id))
+        host.revoke(offer, timeout=PATIENCE)
+        assert offer.result.done()
+        assert host.offers == []
+
+
 def test_leaving_closes_channels_and_says_so(daemon: FakeDaemon) -> None:
     """Leaving the block: on_close for what is open, then Detached, then nothing of ours signals."""
     device = Probe()

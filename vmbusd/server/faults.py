@@ -122,13 +122,32 @@ class Faults:
         counts = self._data.counts() if on_data and self._partition.dead is None else {}
         return {
             "armed": bool(self._rules),
-            "rules": [_rule_view(each, counts.get(each.slot, {})) for each in self._rules.values()],
+            "rules": [
+                _rule_view(each, each.ended | counts.get(each.slot, {})) for each in self._rules.values()
+            ],
         }
 
+    def host_begins(self, number: int) -> None:
+        """A host link is about to get its page, which goes on counting where the last of its number was.
+
+        Raises ResourceError when the page cannot be mapped.
+        """
+        if counts := {rule.slot: rule.ended for rule in self._rules.values() if rule.ended}:
+            self._data.begin_host(number, counts)
+
     def host_ends(self, number: int) -> None:
-        """The page of a host link is about to go, and what it counted with it."""
-        if self._rules and self._partition.dead is None:
-            self._data.host_ends(number)
+        """The page of a host link is about to go, and what it counted with it.
+
+        It is kept before the end of the link is, and the page says all that its number ever counted: whoever
+        dies between the two reads the same page again, and nothing counts twice.
+        """
+        if self._partition.dead is not None or not any(rule.slot != NO_SLOT for rule in self._rules.values()):
+            return
+        counts = self._data.of_host(number)
+        for rule in self._rules.values():
+            if counted := counts.get(rule.slot):
+                self._partition.keeper.keep(inputs.FaultCounted(rule.id, counted))
+                rule.ended = rule.ended | counted
 
     # -- restart -------------------------------------------------------------------------------------------
 

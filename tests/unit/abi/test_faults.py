@@ -135,16 +135,18 @@ def test_a_rule_is_written_and_switched_off(world: World) -> None:
             world.writer.set_fault(index, data)  # type: ignore[arg-type]
 
 
-def test_counts_are_read_and_cleared(world: World) -> None:
-    """The daemon reads sixteen counts of a VP and can begin one of them again."""
+def test_counts_are_read_and_begun(world: World) -> None:
+    """The daemon reads sixteen counts of a VP and can have one of them begin again, at 0 or elsewhere."""
     offset = layout.VPWORK_SIZE + layout.VPWORK_FIRED_OFFSET
     native.Words(world.vpwork, offset, 8).store(1, 5 | 9 << 32)
     counts = native.FaultCounts(world.vpwork, offset, writable=True)
     assert counts.fired() == [0, 0, 5, 9, *[0] * 12]
-    assert counts.clear(3) == 9
+    assert counts.begin(3) == 9
     assert counts.fired() == [0, 0, 5, 0, *[0] * 12]
+    assert counts.begin(4, 0xFFFFFFFF) == 0
+    assert counts.fired() == [0, 0, 5, 0, 0xFFFFFFFF, *[0] * 11]
     with pytest.raises(UsageError, match="made to be read"):
-        native.FaultCounts(world.vpwork, offset).clear(2)
+        native.FaultCounts(world.vpwork, offset).begin(2)
 
 
 def test_the_decision_is_a_hash_of_seed_rule_channel_and_occasion() -> None:

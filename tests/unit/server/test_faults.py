@@ -1,5 +1,7 @@
 """Faults in the daemon's messages: what is dropped or late, in which order, and that a replay agrees."""
 
+import contextlib
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -13,9 +15,10 @@ import pytest
 from guest_client import Channel, Guest
 from host_client import Host
 from tests.unit.server.test_replay import Quiet, Ringer, Scene, scene
-from vmbusd.abi import device_link, wire
+from vmbusd.abi import device_link, layout, wire
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Object
+from vmbusd.abi.native import FaultCounts
 from vmbusd.abi.packing import Packing
 from vmbusd.server.armed import Armed, FaultState
 from vmbusd.server.fault_requests import FaultSpec
@@ -266,6 +269,48 @@ def test_a_dead_partition_takes_no_fault(scene: Scene) -> None:
     assert scene.running.call(lambda: faults.remove(None)) == [made]
     assert scene.running.call(faults.view) == {"armed": False, "rules": []}
     assert scene.running.call(lambda: faults.to_guest) == ()
+
+
+def test_the_counts_of_a_host_go_on_with_its_number(scene: Scene, runtime_dir: Path) -> None:
+    """In the next link's page, in the status, in a replay; a rule that is new begins at 0 in both."""
+    partition = scene.partition
+
+    def counts(added: int) -> list[tuple[list[int], list[int]]]:
+        """Of the page of host link 0, as a host and the guests that signal it count, before and after."""
+        made = partition.objects[Object.HOST_PAGE, 0]
+        with contextlib.closing(mmap.mmap(made.fd, made.size)) as page:
+            found = []
+            for offset in (layout.HOST_FIRED_OFFSET, layout.HOST_FIRED_IN_GUEST_OFFSET):
+                fired = FaultCounts(page, offset, writable=True)
+                before = fired.fired()[:2]
+                fired.begin(0, before[0] + added)
+                found.append((before, fired.fired()[:2]))
+                added += 1
+                del fired
+        return found
+
+    def attached(added: int) -> list[tuple[list[int], list[int]]]:
+        with Host.connect("a", runtime_dir=runtime_dir):
+            return scene.running.call(lambda: counts(added))
+
+    def fired_by() -> list[dict[str, int]]:
+        while scene.running.call(lambda: partition.hosts):
+            time.sleep(0.001)
+        scene.check()
+        scene.running.call(lambda: partition.keeper.settle(now=True))
+        scene.check()
+        return [rule["fired_by"] for rule in scene.running.call(partition.faults.view)["rules"]]
+
+    rule = scene.running.call(lambda: partition.faults.add(FaultSpec("drop-doorbell")))
+    scene.running.call(lambda: partition.faults.add(FaultSpec("delay-read", delay=1)))
+    assert attached(1) == [([0, 0], [1, 0]), ([0, 0], [2, 0])]
+    assert fired_by() == [{"host 0": 1, "guest to host 0": 2}, {}]
+    assert attached(0) == [([1, 0], [1, 0]), ([2, 0], [3, 0])]
+    assert fired_by() == [{"host 0": 1, "guest to host 0": 3}, {}]
+    scene.running.call(lambda: partition.faults.remove(rule))
+    scene.running.call(lambda: partition.faults.add(FaultSpec("drop-doorbell")))
+    assert attached(0) == [([0, 0], [0, 0]), ([0, 0], [1, 0])]
+    assert fired_by() == [{}, {"guest to host 0": 1}]
 
 
 def test_a_host_that_truncates_its_page_is_counted_no_more(scene: Scene, runtime_dir: Path) -> None:

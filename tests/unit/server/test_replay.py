@@ -93,8 +93,8 @@ def check(partition: Partition, directory: int) -> None:
     )
     assert links_of(lives.links) == again
     assert lives.next_fault == replay.next_fault
-    assert [(each.id, each.fault, each.fired) for each in lives.faults] == [
-        (each.id, each.fault, each.fired) for each in replay.faults.values()
+    assert [(each.id, each.fault, each.fired, each.ended) for each in lives.faults] == [
+        (each.id, each.fault, each.fired, each.ended) for each in replay.faults.values()
     ]
 
 

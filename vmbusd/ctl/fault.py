@@ -62,13 +62,18 @@ def request(arguments: argparse.Namespace) -> FaultRequest:
     return FaultAdd(arguments.partition, FaultSpec(arguments.kind, **fields))
 
 
+def counted(number: int, thing: str = "fault") -> str:
+    """A number of things, as people say it."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     """Print an answer for people."""
     name = arguments.partition
     if arguments.action == "add":
         print(f"partition {name}: fault {result['id']} armed")
     elif arguments.action == "remove":
-        print(f"partition {name}: {len(result['removed'])} faults taken back")
+        print(f"partition {name}: {counted(len(result['removed']))} taken back")
     else:
         from rich.console import Console
 

@@ -321,13 +321,14 @@ def decode(data: bytes) -> Rule | None:
 _PLAIN: Final = Rule(kind=Kind.DROP_DOORBELL)
 
 
-def decision(seed: int, rule: int, relid: int, occasion: int) -> int:
-    """0..2^31 - 1: what rule number `rule` draws for channel `relid` the `occasion`-th time, from 0.
+def decision(seed: int, kind: int, step: int, relid: int, occasion: int) -> int:
+    """0..2^31 - 1: what a rule of this kind and step (0: none) draws for channel `relid` the `occasion`-th
+    time, from 0.
 
     It hits when this is below its probability. The C core computes the same; docs/faults.md has it in prose.
     """
     mixed = seed
-    for number in (rule, relid, occasion):
+    for number in (kind, step, relid, occasion):
         mixed = _mix(mixed + _GOLDEN * (number + 1) & MAX_SEED)
     return mixed >> 33
 

@@ -34,7 +34,7 @@ class FaultState(msgspec.Struct, frozen=True, array_like=True):
 
 def draw(seed: int, number: int) -> int:
     """31 bits that depend on both and on nothing else."""
-    return decision(seed, 0, 0, number)
+    return decision(seed, 0, 0, 0, number)
 
 
 class Armed:

@@ -149,15 +149,12 @@ def test_counts_are_read_and_begun(world: World) -> None:
         native.FaultCounts(world.vpwork, offset).begin(2)
 
 
-def test_the_decision_is_a_hash_of_seed_rule_channel_and_occasion() -> None:
-    """Four numbers in, 31 bits out: the same for ever, spread evenly, different in each of the four."""
-    assert faults.decision(0, 0, 0, 0) == faults.decision(0, 0, 0, 0)
-    drawn = [faults.decision(7, 3, 12, occasion) for occasion in range(4000)]
+def test_the_decision_is_a_hash_of_seed_kind_step_channel_and_occasion() -> None:
+    """Five numbers in, 31 bits out: the same for ever, spread evenly, different in each of the five."""
+    drawn = [faults.decision(7, 8, 3, 12, occasion) for occasion in range(4000)]
     # The C core draws the same: tests/native/faults.c.
-    assert drawn[:4] == [262856259, 246436031, 2055870901, 386054729]
+    assert drawn[:4] == [1971796362, 275497251, 1714312879, 981368052]
     share = sum(one < layout.FAULT_ALWAYS // 4 for one in drawn) / len(drawn)
     assert 0.22 < share < 0.28
-    assert (
-        len({faults.decision(*place) for place in ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))})
-        == 4
-    )
+    ones = [tuple(int(at == place) for at in range(5)) for place in range(5)]
+    assert len({faults.decision(*one) for one in ones}) == 5

@@ -89,25 +89,27 @@ STEP_NAMES: Final = {step: name for name, step in STEPS.items()}
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """What can be said of the place where a kind or step happens: who is there, for which channel and VP."""
+    """What can be said of the place where a kind or step happens: who is there, whether for a channel, and
+    which of them for a VP."""
 
     who: Who
     channel: bool = True
-    vp: bool = True
+    vp: Who = Who(0)
 
 
-_SENDER: Final = _Place(Who.HOSTS)
-_WORKER: Final = _Place(Who.GUESTS)
-_EITHER: Final = _Place(Who.BOTH)
-_RING: Final = _Place(Who.BOTH, vp=False)
-_GUEST: Final = _Place(Who.GUESTS, vp=False)
-_WHOLE_VP: Final = _Place(Who.GUESTS, channel=False)
+_SENDER: Final = _Place(Who.HOSTS, vp=Who.HOSTS)
+_WORKER: Final = _Place(Who.GUESTS, vp=Who.GUESTS)
+_DOORBELL: Final = _Place(Who.BOTH, vp=Who.HOSTS)
+_DISPATCH: Final = _Place(Who.BOTH, vp=Who.GUESTS)
+_RING: Final = _Place(Who.BOTH)
+_GUEST: Final = _Place(Who.GUESTS)
+_WHOLE_VP: Final = _Place(Who.GUESTS, channel=False, vp=Who.GUESTS)
 _KINDS: Final = {
-    Kind.DROP_DOORBELL: _EITHER,
-    Kind.DELAY_DOORBELL: _EITHER,
-    Kind.DUPLICATE_DOORBELL: _EITHER,
-    Kind.REORDER_DOORBELL: _EITHER,
-    Kind.DELAY_DISPATCH: _EITHER,
+    Kind.DROP_DOORBELL: _DOORBELL,
+    Kind.DELAY_DOORBELL: _DOORBELL,
+    Kind.DUPLICATE_DOORBELL: _DOORBELL,
+    Kind.REORDER_DOORBELL: _DOORBELL,
+    Kind.DELAY_DISPATCH: _DISPATCH,
     Kind.DELAY_READ: _RING,
     Kind.STUCK_VP: _WHOLE_VP,
 }
@@ -125,8 +127,8 @@ _STEPS: Final = {
     Step.RING_COPY_COMMIT: _RING,
     Step.RING_KEEP_PUBLISH: _GUEST,
     Step.RING_KEEP_COMMIT: _GUEST,
-    Step.HOST_SLEEP_ANNOUNCE_LOOK: _Place(Who.HOSTS, channel=False, vp=False),
-    Step.HOST_TAKE_DISPATCH: _Place(Who.HOSTS, vp=False),
+    Step.HOST_SLEEP_ANNOUNCE_LOOK: _Place(Who.HOSTS, channel=False),
+    Step.HOST_TAKE_DISPATCH: _Place(Who.HOSTS),
 }
 _DELAYS: Final = {
     Kind.DELAY_DOORBELL: MAX_DELAY,
@@ -252,8 +254,9 @@ def _check_place(rule: Rule, what: str, place: _Place) -> None:
         for name, value in (("relid", rule.relid), ("host", rule.host)):
             if value is not None:
                 raise UsageError(f"fault: {name} {value}: {what} knows no channel")
-    if not place.vp and rule.vp is not None:
-        raise UsageError(f"fault: vp {rule.vp}: {what} knows no VP")
+    if rule.vp is not None and not rule.who & place.vp:
+        where = f" in {_name(rule.who)}" if place.vp else ""
+        raise UsageError(f"fault: vp {rule.vp}: {what}{where} knows no VP")
 
 
 def _check_delay(rule: Rule, what: str) -> None:

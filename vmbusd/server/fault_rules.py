@@ -42,6 +42,11 @@ CHANNEL_MESSAGES: Final[Mapping[str, int]] = {row.name: row.number for row in wi
 """Channel messages by name. The forms of one message are one: its name with and without a digit."""
 DEVICE_MESSAGES: Final[Mapping[str, int]] = {kind.name: kind.value for kind in device_link.Kind}
 """Device messages by name."""
+RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 18, 19, 20, 22, 24), 8)
+"""Offset of the relid in the channel messages that name a channel, by number (Linux 6.1 hyperv.h)."""
+NO_OFFER: Final = frozenset({"PROVIDE_SOCKETS", "SOCKET_ANSWER", "SOCKETS_PROVIDED", "SOCKET_CONNECT"})
+"""Device messages that do not begin with an offer id, so are about no channel."""
+_NO_CHANNEL: Final = NO_OFFER | {name for name, number in CHANNEL_MESSAGES.items() if number not in RELID_AT}
 
 DATA_KINDS: Final = tuple(kind.name.lower().replace("_", "-") for kind in faults.Kind)
 """Faults of the data path, which hosts and workers make themselves."""
@@ -161,6 +166,8 @@ def _check_values(fault: FaultSpec, shape: _Shape, vps: int) -> None:
     for name in fault.messages:
         if shape.names is not None and name not in shape.names:
             raise UsageError(f"message {name!r}: one of {', '.join(shape.names)}")
+        if fault.relid is not None and name in _NO_CHANNEL:
+            raise UsageError(f"relid {fault.relid}: the message {name} names no channel")
     if fault.step is not None and fault.step not in tuple(Step):
         raise UsageError(f"step {fault.step!r}: one of {', '.join(Step)}")
 

@@ -21,7 +21,7 @@ from vmbusd.server import fault_rules, inputs
 from vmbusd.server.armed import NO_SLOT, Armed, FaultState
 from vmbusd.server.data_faults import DataFaults
 from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultSpec
-from vmbusd.server.fault_rules import MAX_RULES, Kind
+from vmbusd.server.fault_rules import MAX_RULES, NO_OFFER, RELID_AT, Kind
 from vmbusd.server.spurious import Spurious
 from vmbusd.server.steps import Step
 
@@ -40,10 +40,6 @@ _TO_GUEST: Final = frozenset(row.number for row in wire.MESSAGES if row.sender i
 _FROM_HOST: Final = device_link.FROM_HOST_KINDS
 _TO_HOST: Final = frozenset(device_link.Kind) - _FROM_HOST
 
-RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 18, 19, 20, 22, 24), 8)
-"""Offset of the relid in the channel messages that name a channel, by number (Linux 6.1 hyperv.h)."""
-NO_OFFER: Final = frozenset({"PROVIDE_SOCKETS", "SOCKET_ANSWER", "SOCKETS_PROVIDED", "SOCKET_CONNECT"})
-"""Device messages that do not begin with an offer id."""
 _HAS_OFFER: Final = frozenset(kind.value for kind in device_link.Kind if kind.name not in NO_OFFER)
 
 

@@ -22,8 +22,8 @@ from vmbusd.abi.native import FaultCounts
 from vmbusd.abi.packing import Packing
 from vmbusd.server.armed import Armed, FaultState
 from vmbusd.server.fault_requests import FaultSpec
-from vmbusd.server.fault_rules import MAX_RULES
-from vmbusd.server.faults import NO_OFFER, RELID_AT, Faults
+from vmbusd.server.fault_rules import MAX_RULES, NO_OFFER, RELID_AT
+from vmbusd.server.faults import Faults
 
 __all__ = ["scene"]
 SOON = 0.3
@@ -97,6 +97,16 @@ def world(scene: Scene, runtime_dir: Path) -> Iterator[World]:
         ("drop-message", {"seed": 2**64}, "seed 18446744073709551616: 0 to "),
         ("drop-message", {"relid": 2048}, "relid 2048: 1 to 2047"),
         ("drop-message", {"relid": 7}, "relid 7: the guest knows no such channel"),
+        (
+            "drop-message",
+            {"relid": 1, "messages": ("UNLOAD",)},
+            "relid 1: the message UNLOAD names no channel",
+        ),
+        (
+            "drop-device-message",
+            {"relid": 1, "messages": ("OPEN", "PROVIDE_SOCKETS")},
+            "relid 1: the message PROVIDE_SOCKETS names no channel",
+        ),
         ("delay-message", {}, "fault delay-message: delay is missing"),
         ("delay-message", {"delay": 0}, "delay 0: 1 to 10000000 microseconds"),
         ("delay-message", {"delay": 10_000_001}, "delay 10000001: 1 to 10000000 microseconds"),

@@ -9,7 +9,7 @@ go on with the next daemon. Source: docs/faults.md.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -48,7 +48,7 @@ def acts(partition: Callable[[str], "Partition"]) -> dict[type[Any], Callable[[A
     return {
         FaultAdd: lambda r: {"id": partition(r.partition).faults.add(r.fault)},
         FaultList: lambda r: partition(r.partition).faults.view(),
-        FaultRemove: lambda r: {"removed": partition(r.partition).faults.remove(r.id)},
+        FaultRemove: lambda r: partition(r.partition).faults.remove(r.id),
     }
 
 
@@ -97,31 +97,30 @@ class Faults:
         partition.log.warning("fault armed", fault=made, **_fields(fault))
         return made
 
-    def remove(self, which: int | None) -> list[int]:
-        """Take back a fault, or all (None); returns the ids. What is kept back already leaves when it is due.
+    def remove(self, which: int | None) -> dict[str, Any]:
+        """Take back a fault, or all (None); the answer is their ids, and each with its last counts. What is
+        kept back already leaves when it is due.
 
         Raises UsageError when there is no such fault.
         """
         if which is not None and which not in self._rules:
             raise UsageError(f"fault {which}: partition {self._partition.name} has no such fault")
-        gone = sorted(self._rules) if which is None else [which]
-        for each in gone:
+        ids = sorted(self._rules) if which is None else [which]
+        gone = [self._rules.pop(each) for each in ids]
+        for each in ids:
             self._partition.keeper.keep(inputs.FaultRemoved(each))
-            del self._rules[each]
         self._refresh()
-        self._partition.log.warning("faults taken back", faults=gone)
-        return gone
+        self._partition.log.warning("faults taken back", faults=ids)
+        return {"removed": ids, "rules": self._views(gone)}
 
     def view(self) -> dict[str, Any]:
         """For the status: whether any is armed, and each rule with its counts."""
-        on_data = any(rule.slot != NO_SLOT for rule in self._rules.values())
+        return {"armed": bool(self._rules), "rules": self._views(self._rules.values())}
+
+    def _views(self, rules: Collection[Armed]) -> list[dict[str, Any]]:
+        on_data = any(rule.slot != NO_SLOT for rule in rules)
         counts = self._data.counts() if on_data and self._partition.dead is None else {}
-        return {
-            "armed": bool(self._rules),
-            "rules": [
-                _rule_view(each, each.ended | counts.get(each.slot, {})) for each in self._rules.values()
-            ],
-        }
+        return [_rule_view(each, each.ended | counts.get(each.slot, {})) for each in rules]
 
     def host_begins(self, number: int) -> None:
         """A host link is about to get its page, which goes on counting where the last of its number was.

@@ -50,7 +50,8 @@ class World:
         return self.checked.running.call(lambda: self.faults.add(rule))
 
     def remove(self, which: int | None = None) -> list[int]:
-        return self.checked.running.call(lambda: self.faults.remove(which))
+        removed: list[int] = self.checked.running.call(lambda: self.faults.remove(which))["removed"]
+        return removed
 
     def fired(self, which: int) -> int:
         view = self.checked.running.call(self.faults.view)
@@ -276,7 +277,7 @@ def test_a_dead_partition_takes_no_fault(scene: Scene) -> None:
     scene.running.call(lambda: scene.partition.die("a test"))
     with pytest.raises(UsageError, match="partition a is dead: a test"):
         scene.running.call(lambda: faults.add(FaultSpec("drop-message")))
-    assert scene.running.call(lambda: faults.remove(None)) == [made]
+    assert scene.running.call(lambda: faults.remove(None))["removed"] == [made]
     assert scene.running.call(faults.view) == {"armed": False, "rules": []}
     assert scene.running.call(lambda: faults.to_guest) == ()
 

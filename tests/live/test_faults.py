@@ -1,6 +1,7 @@
 """Faults as a user arms them, with vmbusctl and from Python: daemon, host and guest are real."""
 
 import json
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,14 @@ def test_vmbusctl_arms_lists_and_takes_back(world: World, capsys: pytest.Capture
         (("add", "demo", "delay-dispatch", "--delay", "1001"), "delay 1001: 1 to 1000 microseconds"),
         (("add", "demo", "drop-message", "--relid", "9"), "relid 9: the guest knows no such channel"),
         (("add", "demo", "drop-message", "--seed", str(1 << 70)), "seed"),
+        (
+            ("add", "demo", "drop-message", "--probability", "nan"),
+            "fault drop-message: probability nan: more",
+        ),
+        (
+            ("add", "demo", "drop-doorbell", "--probability", "inf"),
+            "drop-doorbell: probability inf: more than",
+        ),
         (("remove", "demo", "7"), "fault 7: partition demo has no such fault"),
         (("remove", "demo", "x"), "fault 'x': an id as"),
         (("list", "nowhere"), "there is no partition 'nowhere'"),
@@ -176,6 +185,14 @@ def test_counts_can_be_asked_for_after_the_block(world: World) -> None:
         assert faults.rules() == []
         with pytest.raises(UsageError, match=f"fault {third + 1}: "):
             faults.fired(third + 1)
+
+
+@pytest.mark.parametrize("probability", [math.nan, math.inf, -math.inf])
+def test_a_probability_that_is_no_number_is_refused_by_name(runtime_dir: Path, probability: float) -> None:
+    """JSON has no word for it, so it is refused before anybody is asked."""
+    faults = Faults("demo", runtime_dir=runtime_dir)
+    with pytest.raises(UsageError, match=f"fault drop-doorbell: probability {probability}: more than 0"):
+        faults.add(Kind.DROP_DOORBELL, probability=probability)
 
 
 def test_without_a_daemon_the_block_ends_with_a_word(runtime_dir: Path) -> None:

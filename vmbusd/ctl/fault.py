@@ -5,7 +5,7 @@ import sys
 from typing import Any, Final
 
 from vmbusd.abi.errors import UsageError
-from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultRequest, FaultSpec
+from vmbusd.server.fault_requests import FaultList, FaultRemove, FaultRequest, FaultSpec, to_add
 
 ALL: Final = "all"
 _NUMBERS: Final = (
@@ -44,7 +44,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def request(arguments: argparse.Namespace) -> FaultRequest:
-    """What to ask the daemon. Raises UsageError for an id that is none."""
+    """What to ask the daemon. Raises UsageError for an id or a probability that is none."""
     if arguments.action == "list":
         return FaultList(arguments.partition)
     if arguments.action == "remove":
@@ -59,7 +59,7 @@ def request(arguments: argparse.Namespace) -> FaultRequest:
     }
     if "messages" in fields:
         fields["messages"] = tuple(fields["messages"])
-    return FaultAdd(arguments.partition, FaultSpec(arguments.kind, **fields))
+    return to_add(arguments.partition, FaultSpec(arguments.kind, **fields))
 
 
 def counted(number: int, thing: str = "fault") -> str:

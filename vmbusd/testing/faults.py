@@ -16,7 +16,7 @@ from typing import Any
 
 from vmbusd.abi.errors import UsageError
 from vmbusd.ctl.client import AdminClient
-from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultSpec
+from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultSpec, to_add
 
 
 class Kind(enum.StrEnum):
@@ -78,7 +78,8 @@ class Faults:
         `every`-th behind it has the fault with `probability`, `times` times at most.
 
         Raises RefusedError, with the daemon's text, for a rule that it does not take: what is named in it is
-        wrong, means nothing for this kind, or is not there. ResourceError without a daemon.
+        wrong, means nothing for this kind, or is not there. UsageError for a probability that is no number,
+        ResourceError without a daemon.
         """
         fault = FaultSpec(
             str(kind),
@@ -96,7 +97,7 @@ class Faults:
             rate,
             seed,
         )
-        made = int(self._ask(FaultAdd(self._partition, fault))["id"])
+        made = int(self._ask(to_add(self._partition, fault))["id"])
         self._armed.add(made)
         self._counts[made] = 0
         return made

@@ -1,12 +1,13 @@
 """What `vmbusctl status` and `vmbusctl fault list` print of faults."""
 
+import argparse
 import io
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from vmbusd.ctl import tables
+from vmbusd.ctl import fault, tables
 
 DROP: dict[str, Any] = {
     "id": 3,
@@ -22,7 +23,7 @@ NEVER: dict[str, Any] = {"id": 5, "kind": "kill", "step": "drain.before-done", "
 def status_of(rules: list[dict[str, Any]]) -> str:
     """The printed status of a partition with these faults and nothing else."""
     console = Console(file=io.StringIO(), width=160)
-    partition = {
+    partition: dict[str, Any] = {
         "name": "demo",
         "state": "running",
         "reason": None,
@@ -77,3 +78,12 @@ def test_a_list_shows_every_count() -> None:
     ]
     tables.show_faults(console, "demo", {"rules": [NEVER]})
     assert "demo: 1 fault\n" in "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+@pytest.mark.parametrize(("removed", "text"), [([4], "1 fault"), ([4, 5], "2 faults"), ([], "0 faults")])
+def test_what_was_taken_back_is_counted_in_words(
+    capsys: pytest.CaptureFixture[str], removed: list[int], text: str
+) -> None:
+    """One is one."""
+    fault.show(argparse.Namespace(partition="demo", action="remove"), {"removed": removed})
+    assert capsys.readouterr().out == f"partition demo: {text} taken back\n"

@@ -1,6 +1,7 @@
 """Faults as a user arms them, with vmbusctl and from Python: daemon, host and guest are real."""
 
 import json
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tests.live.daemon import daemon, eventually
 from tests.live.guest_drivers import Counter
 from tests.live.guest_support import World, begin, produce, relid_of, seen
 from tests.live.storms import judge, let_pass
-from vmbusd.abi.errors import RefusedError, ResourceError
+from vmbusd.abi.errors import RefusedError, ResourceError, UsageError
 from vmbusd.ctl.__main__ import main
 from vmbusd.demo.storm import storm
 from vmbusd.server.fault_rules import DATA_KINDS
@@ -76,7 +77,7 @@ def test_vmbusctl_arms_lists_and_takes_back(world: World, capsys: pytest.Capture
         status, out, _ = ctl(world.directory, "list", "demo", capsys=capsys)
         assert status == 0
         assert "delay-message" in out
-        assert ask("remove", "demo", str(made)) == {"removed": [made]}
+        assert ask("remove", "demo", str(made)) == {"removed": [made], "rules": [rule]}
         ask("add", "demo", "spurious-bit", "--vp", "1", "--rate", "1")
         ask("add", "demo", "drop-doorbell", "--who", "hosts")
         assert len(ask("remove", "demo", "all")["removed"]) == 2
@@ -92,6 +93,14 @@ def test_vmbusctl_arms_lists_and_takes_back(world: World, capsys: pytest.Capture
         (("add", "demo", "delay-dispatch", "--delay", "1001"), "delay 1001: 1 to 1000 microseconds"),
         (("add", "demo", "drop-message", "--relid", "9"), "relid 9: the guest knows no such channel"),
         (("add", "demo", "drop-message", "--seed", str(1 << 70)), "seed"),
+        (
+            ("add", "demo", "drop-message", "--probability", "nan"),
+            "fault drop-message: probability nan: more",
+        ),
+        (
+            ("add", "demo", "drop-doorbell", "--probability", "inf"),
+            "drop-doorbell: probability inf: more than",
+        ),
         (("remove", "demo", "7"), "fault 7: partition demo has no such fault"),
         (("remove", "demo", "x"), "fault 'x': an id as"),
         (("list", "nowhere"), "there is no partition 'nowhere'"),
@@ -149,6 +158,41 @@ def test_python_takes_back_what_it_armed(world: World) -> None:
                     faults.add(Kind.DELAY_READ, delay=1001)
             assert [rule["kind"] for rule in others.rules()] == ["drop-message"]
         assert world.daemon.status("demo")["faults"]["rules"] == []
+
+
+def test_counts_can_be_asked_for_after_the_block(world: World) -> None:
+    """Of a fault that was taken back and of those that ended with the block; an id of nobody is an error."""
+    (offer,) = world.offer()
+
+    def signal_once() -> None:
+        produced = produce(offer)
+        eventually(lambda: seen(offer) == produced, "it arrives")
+
+    with world.guest(Counter()) as guest:
+        begin(guest)
+        with Faults("demo", runtime_dir=world.directory) as faults:
+            first = faults.add(Kind.DELAY_DISPATCH, who="guests", relid=relid_of(offer), delay=1, times=1)
+            second = faults.add(Kind.DELAY_MESSAGE, messages="UNLOAD", delay=1)
+            assert faults.rules()[1]["messages"] == ["UNLOAD"]
+            signal_once()
+            faults.remove(first)
+            assert (faults.fired(first), faults.fired(second), faults.fired()) == (1, 0, 1)
+            third = faults.add(Kind.DELAY_DISPATCH, who="guests", relid=relid_of(offer), delay=1, times=2)
+            for _ in range(3):
+                signal_once()
+        assert [faults.fired(each) for each in (first, second, third)] == [1, 0, 2]
+        assert faults.fired() == 3
+        assert faults.rules() == []
+        with pytest.raises(UsageError, match=f"fault {third + 1}: "):
+            faults.fired(third + 1)
+
+
+@pytest.mark.parametrize("probability", [math.nan, math.inf, -math.inf])
+def test_a_probability_that_is_no_number_is_refused_by_name(runtime_dir: Path, probability: float) -> None:
+    """JSON has no word for it, so it is refused before anybody is asked."""
+    faults = Faults("demo", runtime_dir=runtime_dir)
+    with pytest.raises(UsageError, match=f"fault drop-doorbell: probability {probability}: more than 0"):
+        faults.add(Kind.DROP_DOORBELL, probability=probability)
 
 
 def test_without_a_daemon_the_block_ends_with_a_word(runtime_dir: Path) -> None:

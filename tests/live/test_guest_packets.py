@@ -88,9 +88,11 @@ def listener(offer: Offer) -> Listener:
     return offer.device
 
 
-def send_all(made: list[Offer], count: int, between: Callable[[int], object] = lambda _: None) -> None:
-    """`count` packets of all sizes to each channel, from this thread."""
-    for number in range(count):
+def send_all(
+    made: list[Offer], count: int, between: Callable[[int], object] = lambda _: None, *, first: int = 0
+) -> None:
+    """`count` packets of all sizes to each channel, from this thread, numbered from `first` on."""
+    for number in range(first, first + count):
         for offer in made:
             channel_of(offer).send(packet(number, number * 4 % 1200))
         between(number)

@@ -5,10 +5,11 @@ The decision of a rule is a hash of its seed and of how often its subject was at
 that fails can be run again. Source: docs/faults.md; for delays and their limit, Linux 6.1 hv_debugfs.c.
 """
 
+import contextlib
 import enum
 import struct
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -23,6 +24,7 @@ MAX_COUNT: Final = 0xFFFFFFFF
 """Occasions and faults are counted in 32 bits."""
 MAX_SEED: Final = 0xFFFFFFFF_FFFFFFFF
 
+T = TypeVar("T")
 _RULE: Final = struct.Struct("<12I Q 2I")
 assert _RULE.size == layout.FAULT_RULE_SIZE
 
@@ -88,30 +90,32 @@ STEPS: Final[dict[str, Step]] = {
 STEP_NAMES: Final = {step: name for name, step in STEPS.items()}
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """What can be said of the place where a kind or step happens: who is there, for which channel and VP."""
+class Place(msgspec.Struct, frozen=True):
+    """What a kind or step takes: in which processes it happens, whether for a channel, in which of them for a
+    VP, and the longest delay in microseconds, 0 for none."""
 
     who: Who
     channel: bool = True
-    vp: bool = True
+    vp: Who = Who(0)
+    delay: int = 0
 
 
-_SENDER: Final = _Place(Who.HOSTS)
-_WORKER: Final = _Place(Who.GUESTS)
-_EITHER: Final = _Place(Who.BOTH)
-_RING: Final = _Place(Who.BOTH, vp=False)
-_GUEST: Final = _Place(Who.GUESTS, vp=False)
-_WHOLE_VP: Final = _Place(Who.GUESTS, channel=False)
-_KINDS: Final = {
-    Kind.DROP_DOORBELL: _EITHER,
-    Kind.DELAY_DOORBELL: _EITHER,
-    Kind.DUPLICATE_DOORBELL: _EITHER,
-    Kind.REORDER_DOORBELL: _EITHER,
-    Kind.DELAY_DISPATCH: _EITHER,
-    Kind.DELAY_READ: _RING,
-    Kind.STUCK_VP: _WHOLE_VP,
+_SENDER: Final = Place(Who.HOSTS, vp=Who.HOSTS)
+_WORKER: Final = Place(Who.GUESTS, vp=Who.GUESTS)
+_RING: Final = Place(Who.BOTH)
+_GUEST: Final = Place(Who.GUESTS)
+_WHOLE_VP: Final = Place(Who.GUESTS, channel=False, vp=Who.GUESTS)
+KINDS: Final = {
+    Kind.DROP_DOORBELL: Place(Who.BOTH, vp=Who.HOSTS),
+    Kind.DELAY_DOORBELL: Place(Who.BOTH, vp=Who.HOSTS, delay=MAX_DELAY),
+    Kind.DUPLICATE_DOORBELL: Place(Who.BOTH, vp=Who.HOSTS),
+    Kind.REORDER_DOORBELL: Place(Who.BOTH, vp=Who.HOSTS, delay=MAX_DELAY),
+    Kind.DELAY_DISPATCH: Place(Who.BOTH, vp=Who.GUESTS, delay=MAX_DELAY),
+    Kind.DELAY_READ: Place(Who.BOTH, delay=MAX_DELAY),
+    Kind.STUCK_VP: Place(Who.GUESTS, channel=False, vp=Who.GUESTS, delay=MAX_STUCK),
 }
-_STEPS: Final = {
+"""Every kind but a kill, which takes what its step does."""
+STEP_PLACES: Final = {
     Step.SIGNAL_BIT_POST: _SENDER,
     Step.SIGNAL_POST_RELOAD: _SENDER,
     Step.SIGNAL_HOST_BIT_POST: _GUEST,
@@ -125,15 +129,8 @@ _STEPS: Final = {
     Step.RING_COPY_COMMIT: _RING,
     Step.RING_KEEP_PUBLISH: _GUEST,
     Step.RING_KEEP_COMMIT: _GUEST,
-    Step.HOST_SLEEP_ANNOUNCE_LOOK: _Place(Who.HOSTS, channel=False, vp=False),
-    Step.HOST_TAKE_DISPATCH: _Place(Who.HOSTS, vp=False),
-}
-_DELAYS: Final = {
-    Kind.DELAY_DOORBELL: MAX_DELAY,
-    Kind.REORDER_DOORBELL: MAX_DELAY,
-    Kind.DELAY_DISPATCH: MAX_DELAY,
-    Kind.DELAY_READ: MAX_DELAY,
-    Kind.STUCK_VP: MAX_STUCK,
+    Step.HOST_SLEEP_ANNOUNCE_LOOK: Place(Who.HOSTS, channel=False),
+    Step.HOST_TAKE_DISPATCH: Place(Who.HOSTS),
 }
 
 
@@ -164,105 +161,109 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def parse(fields: Mapping[str, Any]) -> Rule:
     """A rule from names: kind and who in lower case with dashes, step as in STEPS; checked.
 
-    Raises UsageError, naming the field and its value.
+    Raises UsageError, naming the kind, the field and its value.
     """
-    known = {field.name for field in msgspec.structs.fields(Rule)}
-    if unknown := sorted(set(fields) - known):
-        raise UsageError(f"fault: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
     if "kind" not in fields:
-        raise UsageError(f"fault: no kind; one of {', '.join(_names(Kind))}")
-    values = dict(fields)
-    values["kind"] = _named("kind", values["kind"], {_name(kind): kind for kind in Kind})
-    if values.get("step") is not None:
-        values["step"] = _named("step", values["step"], STEPS)
-    if "who" in values:
-        values["who"] = _named("who", values["who"], {_name(who): who for who in Who.__members__.values()})
-    try:
-        rule = msgspec.convert(values, Rule, strict=True)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"fault: {error}") from error
+        raise UsageError(f"fault: kind is missing: one of {', '.join(KIND_NAMES)}")
+    with of_kind(fields["kind"]):
+        known = {field.name for field in msgspec.structs.fields(Rule)}
+        if unknown := sorted(set(fields) - known):
+            raise UsageError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        values = dict(fields)
+        values["kind"] = kind = one_of("kind", fields["kind"], KIND_NAMES)
+        if values.get("step") is not None:
+            values["step"] = one_of("step", values["step"], STEPS)
+        if "who" in values:
+            values["who"] = one_of("who", values["who"], WHO_NAMES)
+        if "delay" not in values and kind in KINDS and KINDS[kind].delay:
+            raise UsageError(f"delay is missing: 1 to {KINDS[kind].delay} microseconds")
+        try:
+            rule = msgspec.convert(values, Rule, strict=True)
+        except msgspec.ValidationError as error:
+            raise UsageError(str(error)) from error
     check(rule)
     return rule
-
-
-def describe(rule: Rule) -> dict[str, Any]:
-    """What `parse` makes this rule of, for JSON: names instead of numbers, plain fields left out."""
-    fields: dict[str, Any] = {
-        name: value
-        for name in rule.__struct_fields__
-        if (value := getattr(rule, name)) != getattr(_PLAIN, name)
-    }
-    fields["kind"] = _name(rule.kind)
-    if rule.step is not None:
-        fields["step"] = STEP_NAMES[rule.step]
-    if "who" in fields:
-        fields["who"] = _name(rule.who)
-    return fields
 
 
 def _name(member: enum.Enum) -> str:
     return str(member.name).lower().replace("_", "-")
 
 
-def _names(members: type[enum.Enum]) -> list[str]:
-    return [_name(member) for member in members]
+KIND_NAMES: Final = {_name(kind): kind for kind in Kind}
+WHO_NAMES: Final = {_name(who): who for who in Who.__members__.values()}
 
 
-def _named(field: str, value: object, names: Mapping[str, Any]) -> Any:
+# -- what is wrong with a rule: of the data path here, of the daemon in vmbusd.server.fault_rules ----------
+
+
+@contextlib.contextmanager
+def of_kind(kind: object) -> Iterator[None]:
+    """A UsageError of the block says which kind of fault it is about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"fault {kind}: {error}") from error
+
+
+def one_of(field: str, value: object, names: Mapping[str, T]) -> T:
+    """What a name stands for. Raises UsageError for another."""
     if isinstance(value, str) and value in names:
         return names[value]
-    raise UsageError(f"fault: {field} {value!r}; one of {', '.join(names)}")
+    raise UsageError(f"{field} {value!r}: one of {', '.join(names)}")
+
+
+def within(name: str, value: int | None, least: int, most: int, unit: str = "") -> None:
+    """Raises UsageError for a number out of range; None is no number."""
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{name} {value}: {least} to {most}{unit}")
+
+
+def check_chance(probability: float, every: int, after: int, seed: int) -> None:
+    """Raises UsageError for what does not choose among occasions."""
+    if not 0.0 < probability <= 1.0:
+        raise UsageError(f"probability {probability:g}: more than 0 and at most 1")
+    within("every", every, 1, MAX_COUNT)
+    within("after", after, 0, MAX_COUNT)
+    within("seed", seed, 0, MAX_SEED)
 
 
 def check(rule: Rule) -> None:
-    """Raises UsageError, naming the field and its value, for a rule that could never do what it says."""
-    what = _name(rule.kind)
-    if (rule.kind is Kind.KILL) != (rule.step is not None):
-        wanted = f"a kill needs a step: {', '.join(STEPS)}" if rule.step is None else f"{what} has no step"
-        raise UsageError(f"fault: {wanted}")
-    if rule.step is not None:
-        what = f"kill at {STEP_NAMES[rule.step]}"
-    place = _KINDS[rule.kind] if rule.step is None else _STEPS[rule.step]
-    _check_place(rule, what, place)
-    _check_delay(rule, what)
-    if not 0.0 < rule.probability <= 1.0:
-        raise UsageError(f"fault: probability {rule.probability} is not above 0 and at most 1")
-    for name, value, least, most in (
-        ("every", rule.every, 1, MAX_COUNT),
-        ("after", rule.after, 0, MAX_COUNT),
-        ("times", rule.times, 0, MAX_COUNT),
-        ("seed", rule.seed, 0, MAX_SEED),
-    ):
-        if not least <= value <= most:
-            raise UsageError(f"fault: {name} {value} is not in {least}..{most}")
+    """Raises UsageError, naming kind, field and value, for a rule that could never do what it says."""
+    with of_kind(_name(rule.kind)):
+        if rule.kind is Kind.KILL:
+            if rule.step is None:
+                raise UsageError(f"step is missing: one of {', '.join(STEPS)}")
+            place, what = STEP_PLACES[rule.step], STEP_NAMES[rule.step]
+        else:
+            place, what = KINDS[rule.kind], "it"
+            if rule.step is not None:
+                raise UsageError(f"step {STEP_NAMES[rule.step]!r} means nothing for it")
+        _check_place(rule, what, place)
+        if rule.delay and not place.delay:
+            raise UsageError(f"delay {rule.delay} means nothing for it")
+        if place.delay:
+            within("delay", rule.delay, 1, place.delay, " microseconds")
+        check_chance(rule.probability, rule.every, rule.after, rule.seed)
+        within("times", rule.times, 0, MAX_COUNT)
 
 
-def _check_place(rule: Rule, what: str, place: _Place) -> None:
-    if not rule.who & place.who or rule.who & ~Who.BOTH:
-        raise UsageError(f"fault: who {rule.who!r}: {what} happens in {_name(place.who)}")
-    if rule.relid is not None and not 1 <= rule.relid <= layout.MAX_RELID:
-        raise UsageError(f"fault: relid {rule.relid} is not in 1..{layout.MAX_RELID}")
+def _check_place(rule: Rule, what: str, place: Place) -> None:
+    if rule.who not in WHO_NAMES.values():
+        raise UsageError(f"who {rule.who:d}: one of {', '.join(WHO_NAMES)}")
+    if not rule.who & place.who:
+        raise UsageError(f"who {_name(rule.who)}: {what} happens in {_name(place.who)} alone")
+    within("relid", rule.relid, 1, layout.MAX_RELID)
     if rule.device and rule.relid is None:
-        raise UsageError("fault: device: without a relid there is no device to name")
-    if rule.vp is not None and not 0 <= rule.vp < layout.MAX_VPS:
-        raise UsageError(f"fault: vp {rule.vp} is not in 0..{layout.MAX_VPS - 1}")
-    if rule.host is not None and not 0 <= rule.host < layout.FAULT_ANY:
-        raise UsageError(f"fault: host {rule.host} is not in 0..{layout.FAULT_ANY - 1}")
+        raise UsageError("device: without a relid there is no device to name")
+    within("vp", rule.vp, 0, layout.MAX_VPS - 1)
+    within("host", rule.host, 0, layout.FAULT_ANY - 1)
     if not place.channel:
         for name, value in (("relid", rule.relid), ("host", rule.host)):
             if value is not None:
-                raise UsageError(f"fault: {name} {value}: {what} knows no channel")
-    if not place.vp and rule.vp is not None:
-        raise UsageError(f"fault: vp {rule.vp}: {what} knows no VP")
-
-
-def _check_delay(rule: Rule, what: str) -> None:
-    most = _DELAYS.get(rule.kind)
-    if most is None:
-        if rule.delay:
-            raise UsageError(f"fault: delay {rule.delay}: {what} has none")
-    elif not 1 <= rule.delay <= most:
-        raise UsageError(f"fault: delay {rule.delay} us is not in 1..{most}, the limits of {what}")
+                raise UsageError(f"{name} {value}: {what} knows no channel")
+    if rule.vp is not None and not rule.who & place.vp:
+        where = f" in {_name(rule.who)}" if place.vp else ""
+        raise UsageError(f"vp {rule.vp}: {what} knows no VP{where}")
 
 
 def encode(rule: Rule) -> bytes:
@@ -318,16 +319,14 @@ def decode(data: bytes) -> Rule | None:
     return rule
 
 
-_PLAIN: Final = Rule(kind=Kind.DROP_DOORBELL)
-
-
-def decision(seed: int, rule: int, relid: int, occasion: int) -> int:
-    """0..2^31 - 1: what rule number `rule` draws for channel `relid` the `occasion`-th time, from 0.
+def decision(seed: int, kind: int, step: int, relid: int, occasion: int) -> int:
+    """0..2^31 - 1: what a rule of this kind and step (0: none) draws for channel `relid` the `occasion`-th
+    time, from 0.
 
     It hits when this is below its probability. The C core computes the same; docs/faults.md has it in prose.
     """
     mixed = seed
-    for number in (rule, relid, occasion):
+    for number in (kind, step, relid, occasion):
         mixed = _mix(mixed + _GOLDEN * (number + 1) & MAX_SEED)
     return mixed >> 33
 

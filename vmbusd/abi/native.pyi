@@ -142,8 +142,9 @@ class FaultCounts:
         HOST_FIRED_IN_GUEST_OFFSET."""
     def fired(self) -> list[int]:
         """One number for each of the 16 rules."""
-    def clear(self, index: int) -> int:
-        """The daemon, while the rule is off: begin at 0 again. Returns what it was."""
+    def begin(self, index: int, count: int = 0) -> int:
+        """The daemon, while the rule is off or before anybody has the page: have it begin at `count`, 32
+        bits. Returns what it was."""
 
 class Blocks:
     """The `-guest` object: claims, ring location, driver state."""

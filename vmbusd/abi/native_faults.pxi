@@ -29,7 +29,7 @@ cdef object _set_fault(vmb_table *table, object index, object rule):
 cdef class FaultCounts:
     """Faults injected by each rule, in one process's words: a VP's, a host's, or its guests'.
 
-    `clear` is the daemon's, while the rule is off.
+    `begin` is the daemon's, while the rule is off or before anybody has the page.
     """
 
     cdef _View view
@@ -46,13 +46,13 @@ cdef class FaultCounts:
         cdef int i
         return [vmb_py_load32(&at[i]) for i in range(VMB_FAULT_RULES)]
 
-    def clear(self, index):
-        """Begin rule `index` at 0 again; what it was."""
+    def begin(self, index, uint32_t count=0):
+        """Have rule `index` begin at `count`; what it was."""
         cdef uint32_t *at = <uint32_t *>self.view.at
         cdef uint32_t i = _index(index, VMB_FAULT_RULES, "fault rule")
         if not self.writable:
             raise UsageError("fault counts: made to be read alone")
-        return vmb_py_swap32(&at[i], 0)
+        return vmb_py_swap32(&at[i], count)
 
 
 cdef void _pause_for_others(int64_t ns) noexcept:

@@ -81,6 +81,13 @@ VMB_COLD uint64_t vmb_fault_mix(uint64_t word, uint64_t number)
     return word ^ word >> 31;
 }
 
+/* 31 bits: what a rule draws for the n-th occasion of channel `relid`. Nothing in it depends on what else is armed. */
+VMB_COLD uint64_t vmb_fault_draw(const struct vmb_fault_rule *rule, uint32_t relid, uint32_t n)
+{
+    uint64_t word = vmb_fault_mix(vmb_fault_mix(rule->seed, rule->kind), rule->step);
+    return vmb_fault_mix(vmb_fault_mix(word, relid), n) >> 33;
+}
+
 /* Is this a channel of the device that channel `named` belongs to? */
 VMB_COLD int vmb_fault_same_device(const struct vmb_table *table, uint32_t named, uint32_t relid)
 {
@@ -160,9 +167,8 @@ VMB_COLD uint32_t vmb_fault_at(struct vmb_faults *f, uint32_t kinds, uint32_t st
             continue;
         const uint32_t n = vmb_fault_occasion(m, i, rule.sequence, relid);
         uint32_t *fired = f->fired ? &f->fired[i] : &m->fired[i];
-        const uint64_t drawn = vmb_fault_mix(vmb_fault_mix(vmb_fault_mix(rule.seed, i), relid), n) >> 33;
-        if (kind || n < rule.after || (n - rule.after) % rule.every || drawn >= rule.probability ||
-            !vmb_fault_count(fired, rule.times))
+        if (kind || n < rule.after || (n - rule.after) % rule.every ||
+            vmb_fault_draw(&rule, relid, n) >= rule.probability || !vmb_fault_count(fired, rule.times))
             continue;
         __atomic_fetch_add(&f->injected, 1ull, __ATOMIC_RELAXED);
         kind = rule.kind;

@@ -5,19 +5,25 @@ import sys
 from typing import Any, Final
 
 from vmbusd.abi.errors import UsageError
-from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultRequest, FaultSpec
+from vmbusd.ctl.fault_help import EPILOG
+from vmbusd.server.fault_requests import FaultList, FaultRemove, FaultRequest, FaultSpec, to_add
 
 ALL: Final = "all"
 _NUMBERS: Final = (
     ("relid", "N", "this channel, and the subchannels of a primary"),
     ("vp", "N", "this VP"),
     ("host", "N", "this host link"),
-    ("every", "N", "the first and each N-th occasion behind it"),
-    ("after", "N", "leave the first N occasions alone"),
-    ("times", "N", "at most N times"),
+    ("after", "N", "let the first N occasions pass: an occasion is each time that it could come"),
+    ("every", "N", "of the occasions behind those only the first, the one N later, and so on"),
+    (
+        "times",
+        "N",
+        "at most N times: on the data path for each VP and each host link by itself. A kill comes once "
+        "unless this says more, all else without end",
+    ),
     ("delay", "US", "microseconds"),
-    ("rate", "N", "spurious bits per second"),
-    ("seed", "N", "what chance depends on"),
+    ("rate", "N", "spurious bits per second (100)"),
+    ("seed", "N", "0 or more: the same one picks the same occasions again, another one others (0)"),
 )
 
 
@@ -25,14 +31,25 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser's `commands`; `common` are options of every command."""
     command = commands.add_parser("fault", help="make something go wrong on purpose, for tests")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", parents=[common], help="arm a fault")
+    add = actions.add_parser(
+        "add",
+        parents=[common],
+        help="arm a fault",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add.add_argument("partition", metavar="PARTITION")
-    add.add_argument("kind", metavar="KIND", help="e.g. drop-doorbell; docs/faults.md has them all")
+    add.add_argument("kind", metavar="KIND", help="what goes wrong, see below; more in docs/faults.md")
     for name, metavar, purpose in _NUMBERS:
         add.add_argument(f"--{name}", metavar=metavar, type=int, help=purpose)
-    add.add_argument("--probability", metavar="P", type=float, help="more than 0, at most 1 (default)")
+    add.add_argument(
+        "--probability",
+        metavar="P",
+        type=float,
+        help="share of the occasions that have it, 1 is all (default)",
+    )
     add.add_argument("--who", choices=("hosts", "guests"), help="only in these processes")
-    add.add_argument("--step", metavar="NAME", help="where to kill")
+    add.add_argument("--step", metavar="NAME", help="where to kill, see below")
     add.add_argument(
         "--message", metavar="TYPE", dest="messages", action="append", help="e.g. OPENCHANNEL; repeatable"
     )
@@ -44,7 +61,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def request(arguments: argparse.Namespace) -> FaultRequest:
-    """What to ask the daemon. Raises UsageError for an id that is none."""
+    """What to ask the daemon. Raises UsageError for an id or a probability that is none."""
     if arguments.action == "list":
         return FaultList(arguments.partition)
     if arguments.action == "remove":
@@ -59,7 +76,12 @@ def request(arguments: argparse.Namespace) -> FaultRequest:
     }
     if "messages" in fields:
         fields["messages"] = tuple(fields["messages"])
-    return FaultAdd(arguments.partition, FaultSpec(arguments.kind, **fields))
+    return to_add(arguments.partition, FaultSpec(arguments.kind, **fields))
+
+
+def counted(number: int, thing: str = "fault") -> str:
+    """A number of things, as people say it."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -68,7 +90,7 @@ def show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     if arguments.action == "add":
         print(f"partition {name}: fault {result['id']} armed")
     elif arguments.action == "remove":
-        print(f"partition {name}: {len(result['removed'])} faults taken back")
+        print(f"partition {name}: {counted(len(result['removed']))} taken back")
     else:
         from rich.console import Console
 

@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vmbusd.ctl.fault import counted
+
 
 def _print(console: Console, title: str, columns: list[str], rows: list[list[object]]) -> None:
     table = Table(title=title, title_justify="left")
@@ -60,6 +62,13 @@ def _show_partition(console: Console, partition: dict[str, Any]) -> None:
     for seat in partition["workers"]:
         if seat["by_order"]:
             console.print(f"  VP {seat['vp']} is offline by order", highlight=False)
+    if rules := partition["faults"]["rules"]:
+        kinds = ", ".join(dict.fromkeys(rule["kind"] for rule in rules))
+        fired = counted(sum(rule["fired"] for rule in rules), "time")
+        text = (
+            f"{counted(len(rules))} armed ({kinds}), fired {fired}: vmbusctl fault list {partition['name']}"
+        )
+        console.print(f"  {text}", style="yellow", highlight=False, soft_wrap=True)
     stuck = [
         f"VP {seat['vp']}: its worker is stuck for {seat['stuck_seconds']:.0f} s"
         for seat in partition["workers"]
@@ -100,9 +109,16 @@ def show_table(console: Console, name: str, result: dict[str, Any]) -> None:
 def show_faults(console: Console, name: str, result: dict[str, Any]) -> None:
     """One line per fault."""
     rows: list[list[object]] = [
-        [rule["id"], rule["kind"], rule["fired"], _told(rule)] for rule in result["rules"]
+        [rule["id"], rule["kind"], rule["fired"], _to_whom(rule), rule.get("seen"), _told(rule)]
+        for rule in result["rules"]
     ]
-    _print(console, f"{name}: {len(rows)} faults", ["id", "kind", "fired", "rule"], rows)
+    columns = ["id", "kind", "fired", "fired_by", "seen", "rule"]
+    _print(console, f"{name}: {counted(len(rows))}", columns, rows)
+
+
+def _to_whom(rule: dict[str, Any]) -> str | None:
+    """By whom the fault came to, where that is counted."""
+    return ", ".join(f"{name}: {count}" for name, count in rule.get("fired_by", {}).items()) or None
 
 
 def _told(rule: dict[str, Any]) -> str:

@@ -20,7 +20,8 @@ _ALWAYS: Final = 2**31
 
 class FaultState(msgspec.Struct, frozen=True, array_like=True):
     """A fault as a snapshot keeps it: its id, its rule, occasions met and faults made so far; `slot`, its
-    index in the table if it is of the data path, and whether it covers the other channels of its `device`."""
+    index in the table if it is of the data path, whether it covers the other channels of its `device`, and
+    what host links that have ended counted, by whom it came to."""
 
     id: int
     fault: FaultSpec
@@ -28,22 +29,24 @@ class FaultState(msgspec.Struct, frozen=True, array_like=True):
     fired: int = 0
     slot: int = NO_SLOT
     device: bool = False
+    ended: dict[str, int] = {}
 
 
 def draw(seed: int, number: int) -> int:
     """31 bits that depend on both and on nothing else."""
-    return decision(seed, 0, 0, number)
+    return decision(seed, 0, 0, 0, number)
 
 
 class Armed:
     """A rule and its counts, from a `state` of before.
 
     Attributes: `id`; `fault`, the rule; `seen`, occasions that it met; `fired`, faults that it made (of the
-    data path both are counted elsewhere); `slot`, `device`, as in its state.
+    data path both are counted elsewhere); `slot`, `device`, `ended`, as in its state.
     """
 
     def __init__(self, state: FaultState) -> None:
-        self.id, self.fault, self.seen, self.fired, self.slot, self.device = msgspec.structs.astuple(state)
+        self.id, self.fault, self.seen, self.fired = state.id, state.fault, state.seen, state.fired
+        self.slot, self.device, self.ended = state.slot, state.device, state.ended
         names = DEVICE_MESSAGES if self.fault.kind in _OF_DEVICES else CHANNEL_MESSAGES
         self._numbers = frozenset(names[name] for name in self.fault.messages)
 
@@ -69,7 +72,7 @@ class Armed:
 
     def state(self) -> FaultState:
         """What of it must survive the daemon."""
-        return FaultState(self.id, self.fault, self.seen, self.fired, self.slot, self.device)
+        return FaultState(self.id, self.fault, self.seen, self.fired, self.slot, self.device, self.ended)
 
 
 _OF_DEVICES: Final = frozenset({Kind.DROP_DEVICE_MESSAGE, Kind.DELAY_DEVICE_MESSAGE})

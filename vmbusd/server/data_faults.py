@@ -1,11 +1,11 @@
 """The rules on the data path: written into page 0 of the table, counted by whoever has the fault.
 
 The rules stay there when the daemon dies, and hold while none runs. The next one writes only what differs
-from what its journal says. A count begins at 0 with its rule; that of a host goes with its page, so it is
-read before. Source: docs/abi.md, docs/faults.md.
+from what its journal says. A count begins at 0 with its rule. That of a host goes with its page, so it is
+read before, and the page of the next link with this number begins with it: `times` holds however often a host
+comes back. Source: docs/abi.md, docs/faults.md.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
@@ -29,7 +29,6 @@ class DataFaults:
         """`hosts()`: the numbers of the host links."""
         self._memory = memory
         self._hosts = hosts
-        self._gone: dict[int, Counter[str]] = {}
 
     def free(self, used: Collection[int]) -> int:
         """The lowest index that no rule has. Raises ResourceError when all have one."""
@@ -56,14 +55,13 @@ class DataFaults:
             table.set_fault_armed(bool(rules))
 
     def _clear(self, index: int) -> None:
-        self._gone.pop(index, None)
         for vp in range(self._memory.vps):
-            self._of_vp(vp, writable=True).clear(index)
+            self._of_vp(vp, writable=True).begin(index)
         for number in self._hosts():
             window = self._page(number)
             if window is not None:
                 for offset in _IN_HOST_PAGE.values():
-                    FaultCounts(window.map, offset, writable=True).clear(index)
+                    FaultCounts(window.map, offset, writable=True).begin(index)
                 self._memory.drop(window)
 
     def _of_vp(self, vp: int, *, writable: bool = False) -> FaultCounts:
@@ -81,16 +79,18 @@ class DataFaults:
             return None
 
     def counts(self) -> dict[int, dict[str, int]]:
-        """How often each index has come, by whom it came to: "vp 0", "host 1", "guest to host 1"."""
-        found: dict[int, Counter[str]] = {index: Counter(gone) for index, gone in self._gone.items()}
-        for vp in range(self._memory.vps):
-            _add(found, f"vp {vp}", self._of_vp(vp).fired())
+        """How often each index has come, by whom it came to: "vp 0", "host 1", "guest to host 1"; those to
+        whom it never came are left out, and hosts whose link has ended are not there any more."""
+        fired = {f"vp {vp}": self._of_vp(vp).fired() for vp in range(self._memory.vps)}
         for number in self._hosts():
-            for name, fired in self._of_host(number).items():
-                _add(found, name, fired)
-        return {index: dict(counted) for index, counted in found.items()}
+            fired |= self._in_page(number)
+        return _by_index(fired)
 
-    def _of_host(self, number: int) -> dict[str, list[int]]:
+    def of_host(self, number: int) -> dict[int, dict[str, int]]:
+        """The part of `counts` that goes with the page of this host link."""
+        return _by_index(self._in_page(number))
+
+    def _in_page(self, number: int) -> dict[str, list[int]]:
         window = self._page(number)
         if window is None:
             return {}
@@ -101,13 +101,24 @@ class DataFaults:
         self._memory.drop(window)
         return fired
 
-    def host_ends(self, number: int) -> None:
-        """A host link ends, and its page with it."""
-        for name, fired in self._of_host(number).items():
-            _add(self._gone, name, fired)
+    def begin_host(self, number: int, counts: Mapping[int, Mapping[str, int]]) -> None:
+        """Have the page of host link `number`, which nobody else knows yet, begin with what of `counts`, by
+        index and name as `of_host` has them, is its own. Raises ResourceError when it cannot be mapped."""
+        made = self._memory.objects[Object.HOST_PAGE, number]
+        window = self._memory.window(made, made.size)
+        try:
+            for name, offset in _IN_HOST_PAGE.items():
+                page = FaultCounts(window.map, offset, writable=True)
+                for index, counted in counts.items():
+                    page.begin(index, counted.get(f"{name} {number}", 0))
+        finally:
+            self._memory.drop(window)
 
 
-def _add(to: dict[int, Counter[str]], name: str, fired: list[int]) -> None:
-    for index, count in enumerate(fired):
-        if count:
-            to.setdefault(index, Counter())[name] += count
+def _by_index(fired: Mapping[str, list[int]]) -> dict[int, dict[str, int]]:
+    found: dict[int, dict[str, int]] = {}
+    for name, counts in fired.items():
+        for index, count in enumerate(counts):
+            if count:
+                found.setdefault(index, {})[name] = count
+    return found

@@ -4,7 +4,11 @@ The fields of a rule mean something for some kinds only; `fault_rules` says whic
 Nothing here imports the daemon, so that a client starts fast. Source: docs/faults.md.
 """
 
+import math
+
 import msgspec
+
+from vmbusd.abi.errors import UsageError
 
 
 class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,6 +42,14 @@ class FaultAdd(msgspec.Struct, frozen=True, tag="fault-add", tag_field="command"
 
     partition: str
     fault: FaultSpec
+
+
+def to_add(partition: str, fault: FaultSpec) -> FaultAdd:
+    """The request for a fault. Raises UsageError for a probability that JSON has no word for: all else is the
+    daemon's to judge."""
+    if not math.isfinite(fault.probability):
+        raise UsageError(f"fault {fault.kind}: probability {fault.probability}: more than 0 and at most 1")
+    return FaultAdd(partition, fault)
 
 
 class FaultList(

@@ -13,7 +13,7 @@ import msgspec
 
 from vmbusd.abi import device_link, faults, layout, wire
 from vmbusd.abi.errors import UsageError
-from vmbusd.abi.faults import MAX_COUNT, MAX_DELAY, MAX_SEED, MAX_STUCK, Rule
+from vmbusd.abi.faults import MAX_COUNT, Rule, check_chance, of_kind, one_of, within
 from vmbusd.server import limits
 from vmbusd.server.fault_requests import FaultSpec
 from vmbusd.server.steps import Step
@@ -42,12 +42,20 @@ CHANNEL_MESSAGES: Final[Mapping[str, int]] = {row.name: row.number for row in wi
 """Channel messages by name. The forms of one message are one: its name with and without a digit."""
 DEVICE_MESSAGES: Final[Mapping[str, int]] = {kind.name: kind.value for kind in device_link.Kind}
 """Device messages by name."""
+RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 18, 19, 20, 22, 24), 8)
+"""Offset of the relid in the channel messages that name a channel, by number (Linux 6.1 hyperv.h)."""
+NO_OFFER: Final = frozenset({"PROVIDE_SOCKETS", "SOCKET_ANSWER", "SOCKETS_PROVIDED", "SOCKET_CONNECT"})
+"""Device messages that do not begin with an offer id, so are about no channel."""
+_NO_CHANNEL: Final = NO_OFFER | {name for name, number in CHANNEL_MESSAGES.items() if number not in RELID_AT}
 
-DATA_KINDS: Final = tuple(kind.name.lower().replace("_", "-") for kind in faults.Kind)
+DATA_KINDS: Final = tuple(faults.KIND_NAMES)
 """Faults of the data path, which hosts and workers make themselves."""
 
-STUCK_VP: Final = "stuck-vp"
 KILL: Final = "kill"
+_STEPS: Final[Mapping[str, Mapping[str, object]]] = {
+    KILL: faults.STEPS,
+    Kind.KILL_DAEMON: {step.value: step for step in Step},
+}
 _OF_DATA: Final = frozenset(
     {"relid", "vp", "host", "who", "step", "probability", "every", "after", "times", "delay", "seed"}
 )
@@ -79,6 +87,8 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
     Kind.SPURIOUS_BIT: _Shape(frozenset({"relid", "vp", "host", "times", "rate", "seed"})),
     Kind.KILL_DAEMON: _Shape(_COUNTED | {"step"}, frozenset({"step"})),
 }
+_DATA: Final = _Shape(_OF_DATA)
+"""Of the data path; what of it each kind takes, and what it must have, is the table's matter."""
 _DEFAULTS: Final = FaultSpec("")
 
 
@@ -87,18 +97,20 @@ def check(fault: FaultSpec, *, vps: int) -> FaultSpec:
 
     Raises UsageError naming kind, field and value.
     """
-    if fault.kind in DATA_KINDS:
-        _check_data(fault, vps)
-        return _once(fault) if fault.kind == KILL else fault
-    shape = _SHAPES.get(fault.kind)
+    is_of_data = fault.kind in DATA_KINDS
+    shape = _DATA if is_of_data else _SHAPES.get(fault.kind)
     if shape is None:
         raise UsageError(f"fault {fault.kind!r}: one of {', '.join((*DATA_KINDS, *_SHAPES))}")
-    try:
+    with of_kind(fault.kind):
         _check_fields(fault, shape)
-        _check_values(fault, shape, vps)
-    except UsageError as error:
-        raise UsageError(f"fault {fault.kind}: {error}") from error
-    if fault.kind == Kind.KILL_DAEMON:
+        within("vp", fault.vp, 0, vps - 1)
+        within("times", fault.times, 1, MAX_COUNT)
+        _check_step(fault)
+        if not is_of_data:
+            _check_values(fault, shape)
+    if is_of_data:
+        of_data(fault, device=False)
+    if fault.kind in _STEPS:
         return _once(fault)
     if fault.kind == Kind.SPURIOUS_BIT and fault.rate is None:
         return msgspec.structs.replace(fault, rate=DEFAULT_RATE)
@@ -120,51 +132,39 @@ def of_data(fault: FaultSpec, *, device: bool) -> Rule:
     return faults.parse({"kind": fault.kind, "device": device, **fields})
 
 
-def _check_data(fault: FaultSpec, vps: int) -> None:
-    try:
-        _check_fields(fault, _Shape(_OF_DATA))
-        _within("vp", fault.vp, 0, vps - 1)
-        _within("times", fault.times, 1, MAX_COUNT)
-        most_delay = MAX_STUCK if fault.kind == STUCK_VP else MAX_DELAY
-        _within("delay", fault.delay, 1, most_delay, " microseconds")
-        of_data(fault, device=False)
-    except UsageError as error:
-        raise UsageError(f"fault {fault.kind}: {str(error).removeprefix('fault: ')}") from error
-
-
 def _check_fields(fault: FaultSpec, shape: _Shape) -> None:
     for name in fault.__struct_fields__[1:]:
         value = getattr(fault, name)
         given = value != getattr(_DEFAULTS, name)
         if given and name not in shape.may:
-            raise UsageError(f"{name} {value!r} means nothing for it")
+            text = ", ".join(value) if isinstance(value, tuple) else repr(value)
+            raise UsageError(f"{name} {text} means nothing for it")
         if not given and name in shape.must:
             raise UsageError(f"{name} is missing")
 
 
-def _check_values(fault: FaultSpec, shape: _Shape, vps: int) -> None:
-    _within("relid", fault.relid, 1, layout.MAX_RELID)
-    _within("vp", fault.vp, 0, vps - 1)
-    _within("host", fault.host, 0, limits.MAX_HOST_LINKS - 1)
-    _within("every", fault.every, 1, MAX_COUNT)
-    _within("after", fault.after, 0, MAX_COUNT)
-    _within("times", fault.times, 1, MAX_COUNT)
-    _within("delay", fault.delay, 1, shape.most_delay, " microseconds")
-    _within("rate", fault.rate, 1, MAX_RATE, " per second")
-    _within("seed", fault.seed, 0, MAX_SEED)
-    if not 0 < fault.probability <= 1:
-        raise UsageError(f"probability {fault.probability:g}: more than 0 and at most 1")
+def _check_step(fault: FaultSpec) -> None:
+    """Hosts and workers have other steps than the daemon."""
+    if fault.step is None or fault.kind not in _STEPS:
+        return
+    for kind, steps in _STEPS.items():
+        if kind != fault.kind and fault.step in steps:
+            raise UsageError(f"step {fault.step!r} is a step of {kind}")
+    one_of("step", fault.step, _STEPS[fault.kind])
+
+
+def _check_values(fault: FaultSpec, shape: _Shape) -> None:
+    within("relid", fault.relid, 1, layout.MAX_RELID)
+    within("host", fault.host, 0, limits.MAX_HOST_LINKS - 1)
+    within("delay", fault.delay, 1, shape.most_delay, " microseconds")
+    within("rate", fault.rate, 1, MAX_RATE, " per second")
+    check_chance(fault.probability, fault.every, fault.after, fault.seed)
     if fault.vp is not None and fault.host is not None:
         raise UsageError(f"vp {fault.vp} and host {fault.host}: a bit is on one page")
     if len(set(fault.messages)) < len(fault.messages):
         raise UsageError(f"messages {', '.join(fault.messages[:8])}: each once")
     for name in fault.messages:
-        if shape.names is not None and name not in shape.names:
-            raise UsageError(f"message {name!r}: one of {', '.join(shape.names)}")
-    if fault.step is not None and fault.step not in tuple(Step):
-        raise UsageError(f"step {fault.step!r}: one of {', '.join(Step)}")
-
-
-def _within(name: str, value: int | None, least: int, most: int, unit: str = "") -> None:
-    if value is not None and not least <= value <= most:
-        raise UsageError(f"{name} {value}: {least} to {most}{unit}")
+        if shape.names is not None:
+            one_of("message", name, shape.names)
+        if fault.relid is not None and name in _NO_CHANNEL:
+            raise UsageError(f"relid {fault.relid}: the message {name} names no channel")

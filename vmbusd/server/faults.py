@@ -9,7 +9,7 @@ go on with the next daemon. Source: docs/faults.md.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ from vmbusd.server import fault_rules, inputs
 from vmbusd.server.armed import NO_SLOT, Armed, FaultState
 from vmbusd.server.data_faults import DataFaults
 from vmbusd.server.fault_requests import FaultAdd, FaultList, FaultRemove, FaultSpec
-from vmbusd.server.fault_rules import MAX_RULES, Kind
+from vmbusd.server.fault_rules import MAX_RULES, NO_OFFER, RELID_AT, Kind
 from vmbusd.server.spurious import Spurious
 from vmbusd.server.steps import Step
 
@@ -40,10 +40,6 @@ _TO_GUEST: Final = frozenset(row.number for row in wire.MESSAGES if row.sender i
 _FROM_HOST: Final = device_link.FROM_HOST_KINDS
 _TO_HOST: Final = frozenset(device_link.Kind) - _FROM_HOST
 
-RELID_AT: Final = {1: 184} | dict.fromkeys((2, 5, 6, 7, 8, 10, 11, 13, 18, 19, 20, 22, 24), 8)
-"""Offset of the relid in the channel messages that name a channel, by number (Linux 6.1 hyperv.h)."""
-NO_OFFER: Final = frozenset({"PROVIDE_SOCKETS", "SOCKET_ANSWER", "SOCKETS_PROVIDED", "SOCKET_CONNECT"})
-"""Device messages that do not begin with an offer id."""
 _HAS_OFFER: Final = frozenset(kind.value for kind in device_link.Kind if kind.name not in NO_OFFER)
 
 
@@ -52,7 +48,7 @@ def acts(partition: Callable[[str], "Partition"]) -> dict[type[Any], Callable[[A
     return {
         FaultAdd: lambda r: {"id": partition(r.partition).faults.add(r.fault)},
         FaultList: lambda r: partition(r.partition).faults.view(),
-        FaultRemove: lambda r: {"removed": partition(r.partition).faults.remove(r.id)},
+        FaultRemove: lambda r: partition(r.partition).faults.remove(r.id),
     }
 
 
@@ -101,34 +97,52 @@ class Faults:
         partition.log.warning("fault armed", fault=made, **_fields(fault))
         return made
 
-    def remove(self, which: int | None) -> list[int]:
-        """Take back a fault, or all (None); returns the ids. What is kept back already leaves when it is due.
+    def remove(self, which: int | None) -> dict[str, Any]:
+        """Take back a fault, or all (None); the answer is their ids, and each with its last counts. What is
+        kept back already leaves when it is due.
 
         Raises UsageError when there is no such fault.
         """
         if which is not None and which not in self._rules:
             raise UsageError(f"fault {which}: partition {self._partition.name} has no such fault")
-        gone = sorted(self._rules) if which is None else [which]
-        for each in gone:
+        ids = sorted(self._rules) if which is None else [which]
+        gone = [self._rules.pop(each) for each in ids]
+        for each in ids:
             self._partition.keeper.keep(inputs.FaultRemoved(each))
-            del self._rules[each]
         self._refresh()
-        self._partition.log.warning("faults taken back", faults=gone)
-        return gone
+        self._partition.log.warning("faults taken back", faults=ids)
+        return {"removed": ids, "rules": self._views(gone)}
 
     def view(self) -> dict[str, Any]:
         """For the status: whether any is armed, and each rule with its counts."""
-        on_data = any(rule.slot != NO_SLOT for rule in self._rules.values())
+        return {"armed": bool(self._rules), "rules": self._views(self._rules.values())}
+
+    def _views(self, rules: Collection[Armed]) -> list[dict[str, Any]]:
+        on_data = any(rule.slot != NO_SLOT for rule in rules)
         counts = self._data.counts() if on_data and self._partition.dead is None else {}
-        return {
-            "armed": bool(self._rules),
-            "rules": [_rule_view(each, counts.get(each.slot, {})) for each in self._rules.values()],
-        }
+        return [_rule_view(each, each.ended | counts.get(each.slot, {})) for each in rules]
+
+    def host_begins(self, number: int) -> None:
+        """A host link is about to get its page, which goes on counting where the last of its number was.
+
+        Raises ResourceError when the page cannot be mapped.
+        """
+        if counts := {rule.slot: rule.ended for rule in self._rules.values() if rule.ended}:
+            self._data.begin_host(number, counts)
 
     def host_ends(self, number: int) -> None:
-        """The page of a host link is about to go, and what it counted with it."""
-        if self._rules and self._partition.dead is None:
-            self._data.host_ends(number)
+        """The page of a host link is about to go, and what it counted with it.
+
+        It is kept before the end of the link is, and the page says all that its number ever counted: whoever
+        dies between the two reads the same page again, and nothing counts twice.
+        """
+        if self._partition.dead is not None or not any(rule.slot != NO_SLOT for rule in self._rules.values()):
+            return
+        counts = self._data.of_host(number)
+        for rule in self._rules.values():
+            if counted := counts.get(rule.slot):
+                self._partition.keeper.keep(inputs.FaultCounted(rule.id, counted))
+                rule.ended = rule.ended | counted
 
     # -- restart -------------------------------------------------------------------------------------------
 

@@ -213,6 +213,13 @@ class FaultFired(msgspec.Struct, frozen=True, tag=32, array_like=True):
     fired: int
 
 
+class FaultCounted(msgspec.Struct, frozen=True, tag=35, array_like=True):
+    """A host link is about to end: what its page has counted of a fault, by whom it came to."""
+
+    rule: int
+    ended: dict[str, int]
+
+
 class NotTaken(msgspec.Struct, frozen=True, tag=33, array_like=True):
     """A fault dropped packet `sequence` of a link (0: of a plain link) before the bus took it."""
 
@@ -257,7 +264,7 @@ ToBus = (
 """What the bus hears of."""
 OfServer = LinkMade | LinkRenewed | LinkConfirmed | LinkLost | SeatSet | VpOrdered
 """What it does not."""
-OfFaults = FaultAdded | FaultRemoved | FaultFired | NotTaken | NotSent
+OfFaults = FaultAdded | FaultRemoved | FaultFired | FaultCounted | NotTaken | NotSent
 """What goes wrong on purpose."""
 Input = ToBus | OfServer | OfFaults
 _Other = (

@@ -43,7 +43,8 @@ class GuestControl(Attached):
         super().__init__(partition, wire, peer, log, session)
         self._letting_in = False
         self._is_hearing = True
-        self._held: deque[tuple[link.Header, bytes]] = deque()
+        # Of a session, while the bus takes no more; what goes on from here may be held by faults, in `held`.
+        self._awaiting_bus: deque[tuple[link.Header, bytes]] = deque()
 
     def packet(self, data: bytes) -> None:
         # Nearly all that a daemon hears on a plain link; whatever is wrong with a packet is said below.
@@ -92,13 +93,13 @@ class GuestControl(Attached):
         self.transmit(link.encode(what, sequence=self.next_sequence()))
 
     def numbered(self, header: link.Header, data: bytes) -> None:
-        if self.session is None or (self.takes and not self._held):
+        if self.session is None or (self.takes and not self._awaiting_bus):
             super().numbered(header, data)
         elif header.kind == Kind.DETACHED:
             # Its unload is its last word; what it said before and nobody looked at does not count any more.
             self.leave()
-        elif len(self._held) < WINDOW:
-            self._held.append((header, data))
+        elif len(self._awaiting_bus) < WINDOW:
+            self._awaiting_bus.append((header, data))
         else:
             raise ProtocolError(f"more than {WINDOW} packets that nobody has confirmed")
 
@@ -114,11 +115,11 @@ class GuestControl(Attached):
             self.held.let_in()
         elif self.session is None:
             self.read_on(on)
-        if self.session is not None and on and self._held and not self._letting_in:
+        if self.session is not None and on and self._awaiting_bus and not self._letting_in:
             self._letting_in = True
             try:
-                while self._held and self.takes and self.linked:
-                    self.in_order(super().numbered, *self._held.popleft())
+                while self._awaiting_bus and self.takes and self.linked:
+                    self.in_order(super().numbered, *self._awaiting_bus.popleft())
             finally:
                 self._letting_in = False
 
@@ -149,11 +150,11 @@ class GuestControl(Attached):
 
     def lost(self, reason: str) -> None:
         # They were never taken: the guest sends them again.
-        self._held.clear()
+        self._awaiting_bus.clear()
         super().lost(reason)
 
     def over(self) -> None:
-        self._held.clear()
+        self._awaiting_bus.clear()
         self.peer.close()
         self.partition.guest_ended()
 

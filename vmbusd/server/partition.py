@@ -295,6 +295,7 @@ class Partition:
         """Make page and doorbell of a host link; they go again if the block fails."""
         self.objects.add_host(number)
         try:
+            self.faults.host_begins(number)
             yield
         except BaseException:
             self.objects.remove_host(number)
@@ -312,10 +313,9 @@ class Partition:
 
     def host_ended(self, host: HostLink) -> None:
         """The host's link is gone, and its offers with it; what it must acknowledge waits for its death."""
-        # A host that found its own object truncated leaves before the next look: say so while it is there.
-        self.check_objects()
-        self.feed(None, inputs.HostGone(host.number))
+        self.check_objects()  # a host that found its own object truncated leaves before the next look
         self.faults.host_ends(host.number)
+        self.feed(None, inputs.HostGone(host.number))
         self.objects.remove_host(host.number)
         self.pages.host_gone(host.number)
 

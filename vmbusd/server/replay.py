@@ -103,7 +103,7 @@ class Replay:
         """
         whats = [inputs.decode(body) for body in bodies]
         unasked = {what for what in whats if isinstance(what, inputs.NoPages)}
-        asides = (inputs.NoPages, inputs.NotSent, inputs.FaultFired)
+        asides = (inputs.NoPages, inputs.NotSent, inputs.FaultFired, inputs.FaultCounted)
         real = (at for at in reversed(range(len(whats))) if not isinstance(whats[at], asides))
         self._not_sent = NotSentAgain(whats)
         last = number + next(real, 0)
@@ -157,6 +157,9 @@ class Replay:
             self.next_fault = what.rule + 1
         elif isinstance(what, inputs.FaultRemoved):
             self.faults.pop(what.rule, None)
+        elif isinstance(what, inputs.FaultCounted):
+            if (fault := self.faults.get(what.rule)) is not None:
+                self.faults[what.rule] = msgspec.structs.replace(fault, ended=fault.ended | what.ended)
         else:
             if isinstance(what, inputs.NotTaken) and what.sequence:
                 self._heard((what.role, what.number), what.sequence)

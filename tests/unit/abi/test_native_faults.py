@@ -28,9 +28,9 @@ def sleep_again(world: World, vp: int = 0) -> None:
     idle.store(0, idle.load(0) + 1 | 1)
 
 
-def posts(world: World, count: int, **rule: Any) -> list[int]:
-    """The doorbells of `count` sleeps under a rule, by a sender of its own."""
-    arm(world, Rule(**rule))
+def posts(world: World, count: int, *before: Rule, **rule: Any) -> list[int]:
+    """The doorbells of `count` sleeps under a rule behind others, by a sender of its own."""
+    arm(world, *before, Rule(**rule))
     route = world.route(RELID, world.new_sender())
     rung = []
     for _ in range(count):
@@ -44,9 +44,18 @@ def test_the_same_seed_drops_the_same_doorbells(world: World) -> None:
     """What a rule does to a channel is its seed's and the occasion's alone, and is known beforehand."""
     world.open(RELID)
     rule: dict[str, Any] = {"kind": Kind.DROP_DOORBELL, "probability": 0.5, "seed": 3}
-    expected = [int(faults.decision(3, 0, RELID, n) >= layout.FAULT_ALWAYS // 2) for n in range(40)]
+    kind = Kind.DROP_DOORBELL
+    expected = [int(faults.decision(3, kind, 0, RELID, n) >= layout.FAULT_ALWAYS // 2) for n in range(40)]
     assert posts(world, 40, **rule) == posts(world, 40, **rule) == expected
     assert posts(world, 40, **{**rule, "seed": 4}) != expected
+
+
+def test_another_rule_changes_no_decision(world: World) -> None:
+    """A rule stands in the table where there was room; what it does is the same wherever that is."""
+    world.open(RELID)
+    other = Rule(kind=Kind.DELAY_READ, delay=1)
+    rule: dict[str, Any] = {"kind": Kind.DROP_DOORBELL, "probability": 0.5, "seed": 3}
+    assert posts(world, 40, **rule) == posts(world, 40, other, other, **rule)
 
 
 def test_a_sender_counts_what_it_was_made_to_do(world: World) -> None:

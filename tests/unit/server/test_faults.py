@@ -1,5 +1,7 @@
 """Faults in the daemon's messages: what is dropped or late, in which order, and that a replay agrees."""
 
+import contextlib
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -13,14 +15,15 @@ import pytest
 from guest_client import Channel, Guest
 from host_client import Host
 from tests.unit.server.test_replay import Quiet, Ringer, Scene, scene
-from vmbusd.abi import device_link, wire
+from vmbusd.abi import device_link, layout, wire
 from vmbusd.abi.errors import ResourceError, UsageError
 from vmbusd.abi.link import Object
+from vmbusd.abi.native import FaultCounts
 from vmbusd.abi.packing import Packing
 from vmbusd.server.armed import Armed, FaultState
 from vmbusd.server.fault_requests import FaultSpec
-from vmbusd.server.fault_rules import MAX_RULES
-from vmbusd.server.faults import NO_OFFER, RELID_AT, Faults
+from vmbusd.server.fault_rules import MAX_RULES, NO_OFFER, RELID_AT
+from vmbusd.server.faults import Faults
 
 __all__ = ["scene"]
 SOON = 0.3
@@ -47,7 +50,8 @@ class World:
         return self.checked.running.call(lambda: self.faults.add(rule))
 
     def remove(self, which: int | None = None) -> list[int]:
-        return self.checked.running.call(lambda: self.faults.remove(which))
+        removed: list[int] = self.checked.running.call(lambda: self.faults.remove(which))["removed"]
+        return removed
 
     def fired(self, which: int) -> int:
         view = self.checked.running.call(self.faults.view)
@@ -94,6 +98,16 @@ def world(scene: Scene, runtime_dir: Path) -> Iterator[World]:
         ("drop-message", {"seed": 2**64}, "seed 18446744073709551616: 0 to "),
         ("drop-message", {"relid": 2048}, "relid 2048: 1 to 2047"),
         ("drop-message", {"relid": 7}, "relid 7: the guest knows no such channel"),
+        (
+            "drop-message",
+            {"relid": 1, "messages": ("UNLOAD",)},
+            "relid 1: the message UNLOAD names no channel",
+        ),
+        (
+            "drop-device-message",
+            {"relid": 1, "messages": ("OPEN", "PROVIDE_SOCKETS")},
+            "relid 1: the message PROVIDE_SOCKETS names no channel",
+        ),
         ("delay-message", {}, "fault delay-message: delay is missing"),
         ("delay-message", {"delay": 0}, "delay 0: 1 to 10000000 microseconds"),
         ("delay-message", {"delay": 10_000_001}, "delay 10000001: 1 to 10000000 microseconds"),
@@ -103,14 +117,22 @@ def world(scene: Scene, runtime_dir: Path) -> Iterator[World]:
         ("spurious-bit", {"vp": 1, "host": 0}, "vp 1 and host 0: a bit is on one page"),
         ("kill-daemon", {}, "step is missing"),
         ("kill-daemon", {"step": "somewhere"}, "step 'somewhere': one of journal.between-append-and-effect"),
-        ("drop-doorbell", {"messages": ("OPENCHANNEL",)}, "means nothing for it"),
+        ("drop-doorbell", {"messages": ("OPENCHANNEL",)}, "messages OPENCHANNEL means nothing for it"),
         ("drop-doorbell", {"vp": 2}, "vp 2: 0 to 1"),
         ("delay-dispatch", {"delay": 1001}, "fault delay-dispatch: delay 1001: 1 to 1000 microseconds"),
         ("delay-read", {"delay": 1001}, "fault delay-read: delay 1001: 1 to 1000 microseconds"),
-        ("delay-dispatch", {}, "fault delay-dispatch: delay 0 us"),
+        ("delay-dispatch", {}, "fault delay-dispatch: delay is missing: 1 to 1000 microseconds"),
         ("stuck-vp", {"delay": 60_000_001}, "delay 60000001: 1 to 60000000 microseconds"),
-        ("kill", {"step": "nowhere"}, "step 'nowhere'; one of signal.between-bit-and-post"),
-        ("drop-doorbell", {"who": "nobody"}, "who 'nobody'; one of hosts, guests"),
+        ("delay-doorbell", {}, "fault delay-doorbell: delay is missing: 1 to 1000 microseconds"),
+        ("reorder-doorbell", {"vp": 1}, "fault reorder-doorbell: delay is missing"),
+        ("stuck-vp", {}, "fault stuck-vp: delay is missing: 1 to 60000000 microseconds"),
+        ("stuck-vp", {"delay": 1, "who": "hosts"}, "fault stuck-vp: who hosts: it happens in guests alone"),
+        ("kill", {}, "fault kill: step is missing: one of signal.between-bit-and-post"),
+        ("kill", {"step": "nowhere"}, "fault kill: step 'nowhere': one of signal.between-bit-and-post"),
+        ("kill", {"step": "recover.before-claims"}, "step 'recover.before-claims' is a step of kill-daemon"),
+        ("kill-daemon", {"step": "drain.before-done"}, "step 'drain.before-done' is a step of kill"),
+        ("drop-doorbell", {"who": "nobody"}, "who 'nobody': one of hosts, guests"),
+        ("drop-doorbell", {"times": 0}, "fault drop-doorbell: times 0: 1 to "),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_by_name(
@@ -263,9 +285,51 @@ def test_a_dead_partition_takes_no_fault(scene: Scene) -> None:
     scene.running.call(lambda: scene.partition.die("a test"))
     with pytest.raises(UsageError, match="partition a is dead: a test"):
         scene.running.call(lambda: faults.add(FaultSpec("drop-message")))
-    assert scene.running.call(lambda: faults.remove(None)) == [made]
+    assert scene.running.call(lambda: faults.remove(None))["removed"] == [made]
     assert scene.running.call(faults.view) == {"armed": False, "rules": []}
     assert scene.running.call(lambda: faults.to_guest) == ()
+
+
+def test_the_counts_of_a_host_go_on_with_its_number(scene: Scene, runtime_dir: Path) -> None:
+    """In the next link's page, in the status, in a replay; a rule that is new begins at 0 in both."""
+    partition = scene.partition
+
+    def counts(added: int) -> list[tuple[list[int], list[int]]]:
+        """Of the page of host link 0, as a host and the guests that signal it count, before and after."""
+        made = partition.objects[Object.HOST_PAGE, 0]
+        with contextlib.closing(mmap.mmap(made.fd, made.size)) as page:
+            found = []
+            for offset in (layout.HOST_FIRED_OFFSET, layout.HOST_FIRED_IN_GUEST_OFFSET):
+                fired = FaultCounts(page, offset, writable=True)
+                before = fired.fired()[:2]
+                fired.begin(0, before[0] + added)
+                found.append((before, fired.fired()[:2]))
+                added += 1
+                del fired
+        return found
+
+    def attached(added: int) -> list[tuple[list[int], list[int]]]:
+        with Host.connect("a", runtime_dir=runtime_dir):
+            return scene.running.call(lambda: counts(added))
+
+    def fired_by() -> list[dict[str, int]]:
+        while scene.running.call(lambda: partition.hosts):
+            time.sleep(0.001)
+        scene.check()
+        scene.running.call(lambda: partition.keeper.settle(now=True))
+        scene.check()
+        return [rule["fired_by"] for rule in scene.running.call(partition.faults.view)["rules"]]
+
+    rule = scene.running.call(lambda: partition.faults.add(FaultSpec("drop-doorbell")))
+    scene.running.call(lambda: partition.faults.add(FaultSpec("delay-read", delay=1)))
+    assert attached(1) == [([0, 0], [1, 0]), ([0, 0], [2, 0])]
+    assert fired_by() == [{"host 0": 1, "guest to host 0": 2}, {}]
+    assert attached(0) == [([1, 0], [1, 0]), ([2, 0], [3, 0])]
+    assert fired_by() == [{"host 0": 1, "guest to host 0": 3}, {}]
+    scene.running.call(lambda: partition.faults.remove(rule))
+    scene.running.call(lambda: partition.faults.add(FaultSpec("drop-doorbell")))
+    assert attached(0) == [([0, 0], [0, 0]), ([0, 0], [1, 0])]
+    assert fired_by() == [{}, {"guest to host 0": 1}]
 
 
 def test_a_host_that_truncates_its_page_is_counted_no_more(scene: Scene, runtime_dir: Path) -> None:

@@ -93,8 +93,8 @@ def check(partition: Partition, directory: int) -> None:
     )
     assert links_of(lives.links) == again
     assert lives.next_fault == replay.next_fault
-    assert [(each.id, each.fault, each.fired) for each in lives.faults] == [
-        (each.id, each.fault, each.fired) for each in replay.faults.values()
+    assert [(each.id, each.fault, each.fired, each.ended) for each in lives.faults] == [
+        (each.id, each.fault, each.fired, each.ended) for each in replay.faults.values()
     ]
 
 
@@ -238,9 +238,13 @@ def test_memory_that_was_not_there_is_not_there_in_a_replay(
     scene.check()
 
 
-def test_of_the_last_input_the_machine_is_asked_again(scene: Scene, runtime_dir: Path) -> None:
+@pytest.mark.parametrize("aside", [None, inputs.FaultCounted(1, {"host 0": 1}), inputs.FaultFired(1, 1, 1)])
+def test_of_the_last_input_the_machine_is_asked_again(
+    scene: Scene, runtime_dir: Path, aside: inputs.Input | None
+) -> None:
     """A daemon that died before it reserved the pages of a GPADL: without memory the guest is told so, and
-    the host is not asked; with memory it is asked."""
+    the host is not asked; with memory it is asked. What faults did meanwhile is no input after it."""
+    behind = [inputs.encode(aside)] if aside is not None else []
     directory = os.open(runtime_dir, os.O_RDONLY | os.O_DIRECTORY)
     with Host.connect("a", runtime_dir=runtime_dir) as host, host.serving():
         host.offer(Ringer(), UUID(int=1))
@@ -263,9 +267,9 @@ def test_of_the_last_input_the_machine_is_asked_again(scene: Scene, runtime_dir:
 
         ram_pages = scene.partition.memory.ram_size // PAGE
         without = Replay(state.decode(read.state), scene.partition.spec, ram_pages)
-        without.run(read.number + 1, read.bodies[:end], full)
+        without.run(read.number + 1, read.bodies[:end] + behind, full)
         with_memory = Replay(state.decode(read.state), scene.partition.spec, ram_pages)
-        with_memory.run(read.number + 1, read.bodies[:end], reserved)
+        with_memory.run(read.number + 1, read.bodies[:end] + behind, reserved)
         if asked:
             outcomes.append((without.bus.statistics().gpadls, with_memory.bus.statistics().gpadls))
     assert outcomes == [(0, 1)]

@@ -160,6 +160,15 @@ class Connection(Machine):
             channel.close_reason = channel.close_reason or reason
         return call
 
+    def end_soon(self, channel: Channel, reason: str) -> None:
+        """Close a channel without waiting for it; one that is being opened, as soon as it is open."""
+        with self._lock:
+            if self.channels.get(channel.relid) is not channel:
+                return
+            if not self._client.close_once_open(channel.relid):
+                self._begin(self._client.close, channel.relid)
+            channel.close_reason = channel.close_reason or reason
+
     def begin_retarget(self, channel: Channel, vp: int) -> Call:
         """See `Channel.retarget`. The same VP again sends nothing (case 152)."""
         self._check_vp(vp)
@@ -186,6 +195,14 @@ class Connection(Machine):
         with self._lock:
             opened = [relid for relid, entry in self._client.channels.items() if entry.phase is Phase.OPEN]
             return [self.channels[relid] for relid in opened]
+
+    def callable_channels(self) -> list[Channel]:
+        """The channels whose callbacks may run: the slot is open before we hear that the open is done, and
+        until the daemon has heard of the close."""
+        phases = (Phase.OPENING, Phase.OPEN, Phase.DRAINING, Phase.CLOSING)
+        with self._lock:
+            entries = self._client.channels.items()
+            return [self.channels[relid] for relid, entry in entries if entry.phase in phases]
 
     def statistics(self) -> dict[str, Any]:
         """Version, channels by phase, packets, refused messages by kind, guest memory, host links."""

@@ -187,6 +187,7 @@ class ProcessPlayers:
             vps,
             orders=self._orders,
             died=self._died,
+            left=self._left,
             revived=self._revived,
             failed=fail,
             command=command,
@@ -205,8 +206,8 @@ class ProcessPlayers:
         if state == ONLINE:
             self._supervisor.bring_online(vp)
         elif state == LEAVING:
-            lost = self._give_up_pinned(vp, f"VP {vp}, whose process held its state, goes offline")
-            self._supervisor.take_offline(vp, lost)
+            # What can be closed is closed early. Its process serves on: `_left` looks again.
+            self._supervisor.take_offline(vp, self._left(vp))
         else:
             self._supervisor.take_offline(vp)
             # Recovery is over, should its worker have died.
@@ -244,25 +245,40 @@ class ProcessPlayers:
             return None
         return self._give_up_pinned(vp, f"the process of VP {vp}, which held its state, died")
 
+    def _left(self, vp: int) -> Orders:
+        """The process of `vp` leaves, or has left."""
+        # It may be called until it is gone, and gain state by that:
+        #
+        #   process of VP v                            here
+        #                                              VpChanged(LEAVING): looks, finds no home
+        #   serves what is pending: the first
+        #   callback of a channel, whose home is v
+        #   ends                                       its pidfd: looks again, finds the channel
+        #                                              only then is there another process of VP v
+        return self._give_up_pinned(vp, f"VP {vp}, whose process held its state, goes offline")
+
     def _give_up_pinned(self, vp: int, why: str) -> Orders:
         """Close the pinned channels whose state the process of `vp` has; what all the others are to know."""
         space = self._connection.space
-        lost: list[list[int]] = []
-        for channel in self._connection.open_channels():
+        lost: list[tuple[int, int]] = []
+        for channel in self._connection.callable_channels():
             flag = channel.event_flag
             if channel.driver is None or not channel.driver.pinned or space.blocks.home(flag) != vp:
                 continue
-            lost.append([flag, layout.slot_generation(space.table.slot(flag))])
+            key = (flag, layout.slot_generation(space.table.slot(flag)))
+            if key in self._lost:
+                continue
+            lost.append(key)
             log.warning("%r: its driver is pinned: it is closed: %s", channel, why)
             try:
-                (channel.primary or channel).begin_close(why)
+                self._connection.end_soon(channel.primary or channel, why)
             except (UsageError, LinkClosed) as error:
                 log.info("%r: closed meanwhile: %s", channel, error)
         with self._lock:
             # A close that has completed is over for good: its generation never comes back.
             self._lost = {key for key in self._lost if _is_open(space.table.slot(key[0]), key[1])}
-            self._lost.update((flag, generation) for flag, generation in lost)
-        return {"lost": lost}
+            self._lost.update(lost)
+        return {"lost": [list(key) for key in lost]}
 
     def _revived(self, _vp: int) -> None:
         """What the dead process wrote or gave back last, it may not have told the host."""

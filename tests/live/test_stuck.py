@@ -6,13 +6,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from guest_client.players import ProcessPlayers
 from host_client.host import Host
 from tests.live import peers
 from tests.live.daemon import Daemon, daemon, eventually
-from tests.live.guest_drivers import PINNED, Counter, Pinned, Slow
+from tests.live.guest_drivers import HELD, PINNED, Counter, Held, Pinned, Slow
 from tests.live.guest_support import MODES, Mode, Signaller, World, begin, callbacks, produce, seen
 from tests.live.old_guest import EACH_DOORBELL, PAGE, OldGuest, offers
 from vmbusd.abi import link, wire
@@ -140,6 +142,47 @@ def test_a_pinned_channel_ends_with_the_process_that_has_its_state(world: World)
         eventually(lambda: guest.statistics()["channels"].get("offered") == 1, "its close completes")
         victim.open()
         assert victim.target_vp == 1 - vp
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_pinned_channel_that_is_first_called_while_its_vp_leaves_is_closed(
+    world: World, comes_back: bool
+) -> None:
+    """The process serves on until it has left, and the state goes with it: no other process calls the
+    channel, whether the VP goes offline or is wanted back before it was."""
+    held, *offers = world.host.offer_many([Signaller(HELD), Signaller(PINNED), Signaller(PINNED)])
+    with world.guest(Held(), Pinned()) as guest:
+        begin(guest, "process")
+        supervisor = cast("ProcessPlayers", guest._players)._supervisor
+        holder = next(channel for channel in guest.channels if channel.interface == HELD)
+        victim, other = (channel for channel in guest.channels if channel.interface == PINNED)
+        vp = victim.target_vp
+        holder.retarget(vp)
+        for offer in (held, *offers):
+            eventually(lambda offer=offer: offer.channel is not None, "the device hears of the open")  # type: ignore[misc]
+        by_relid = {offer.channel.relid: offer for offer in offers if offer.channel is not None}
+        produce(held)
+        eventually(lambda: callbacks(holder)[0], "VP is in a callback")
+        produce(by_relid[victim.relid])
+        begun = [guest._vp_orders.begin(vp, online=online) for online in (False, True)[: 1 + comes_back]]
+        if comes_back:
+            begun[1].result(60)
+        else:
+            eventually(lambda: vp in supervisor._offline, "the guest hears that its VP is leaving")
+        assert callbacks(victim)[0] == 0
+        assert victim.is_open
+        holder.state[-1] = 1
+        eventually(lambda: not victim.is_open, "the pinned channel is closed")
+
+        assert victim.close_reason == f"VP {vp}, whose process held its state, goes offline"
+        assert callbacks(victim)[0] in (0, 1)
+        wanted = "online" if comes_back else "offline"
+        eventually(lambda: guest.statistics()["vp_states"][vp] == wanted, f"VP {vp} is {wanted}")
+        assert other.is_open
+        eventually(lambda: guest.statistics()["channels"].get("offered") == 1, "its close completes")
+        victim.open(timeout=60)
+        produce(by_relid[victim.relid])
+        eventually(lambda: callbacks(victim)[0], "the next open is called")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,4 +1,5 @@
-"""VPs as threads: which threads there are while VPs go and come, and that all of them end."""
+"""VPs as threads: which threads there are while VPs go and come, and that all of them end. VPs as processes:
+which channels end with one."""
 
 import threading
 import time
@@ -10,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from guest_client import players
-from guest_client.players import ThreadPlayers
+from guest_client.players import ProcessPlayers, ThreadPlayers
+from guest_client.supervisor import Orders
 from guest_client.vps import LEAVING, ONLINE
 from guest_client.worker import Service
+from vmbusd.abi import layout
 from vmbusd.abi.errors import VmbusError
 
 PATIENCE = 10.0
@@ -79,3 +82,62 @@ def test_a_vp_that_went_and_came_twice_during_one_callback_ends_with_its_guest(
     finally:
         for worker in workers:
             worker.stop()
+
+
+class Supervised:
+    """A supervisor without processes: the test says when one ends."""
+
+    def __init__(
+        self, _vps: int, *, left: Callable[[int], Orders], died: Callable[[int], Orders], **_: Any
+    ) -> None:
+        self.left, self.died = left, died
+        self.told: list[Orders] = []
+
+    def take_offline(self, _vp: int, news: Orders) -> None:
+        self.told.append(news)
+
+
+class Channels:
+    """A connection with pinned channels by flag, each open with its generation; `homes` of those called."""
+
+    lost = None
+
+    def __init__(self, *flags: int) -> None:
+        self.homes: dict[int, int] = {}
+        self.ended: list[tuple[int, str]] = []
+        self._channels = [
+            SimpleNamespace(event_flag=flag, driver=SimpleNamespace(pinned=True), primary=None)
+            for flag in flags
+        ]
+        self.space = SimpleNamespace(
+            feed=SimpleNamespace(),
+            blocks=SimpleNamespace(home=self.homes.get),
+            table=SimpleNamespace(slot=lambda flag: flag << layout.GENERATION_SHIFT | layout.SLOT_OPEN),
+        )
+
+    def callable_channels(self) -> list[Any]:
+        return self._channels
+
+    def end_soon(self, channel: Any, why: str) -> None:
+        self.ended.append((channel.event_flag, why))
+
+
+def test_a_pinned_channel_that_is_called_while_its_vp_leaves_ends_with_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the process was called for after it was asked to leave is found when it is gone; what was found
+    before is closed once, and told once."""
+    monkeypatch.setattr(players, "Supervisor", Supervised)
+    connection = Channels(1, 2, 3)
+    made = ProcessPlayers(
+        Service("demo", Path("/nowhere")), cast("Any", connection), 2, [], lambda _: None, [], []
+    )
+    supervised = cast("Supervised", made._supervisor)
+    connection.homes.update({1: 1, 3: 0})
+    made.changed(1, LEAVING)
+    connection.homes[2] = 1
+    why = "VP 1, whose process held its state, goes offline"
+    assert (connection.ended, supervised.told) == ([(1, why)], [{"lost": [[1, 1]]}])
+    assert supervised.left(1) == {"lost": [[2, 2]]}
+    assert connection.ended == [(1, why), (2, why)]
+    assert made._orders(1)["lost"] == [[1, 1], [2, 2]]

@@ -92,6 +92,8 @@ class Vps:
                 self._sweep(other.vp, vp)
             elif other.state is VpState.VACANT and other.overdue:
                 self._retire(other, vp)
+            elif other.unplugged and other.worker is not None and not other.told_offline:
+                self._leave(other)
         return seat.incarnation
 
     def detached(self, vp: int) -> None:
@@ -192,7 +194,10 @@ class Vps:
         """The next step of taking an unplugged VP offline. May be done twice."""
         live = self.live(seat.vp)
         if seat.worker is not None:
-            if live is not None and not seat.told_offline:
+            if not seat.told_offline:
+                if live is None:
+                    # Whoever else had a worker has died: this one serves its channels until one comes.
+                    return
                 seat.told_offline = True
                 self._offline(seat.vp, live)
             self._ask_to_leave(seat)

@@ -3,13 +3,14 @@
 The order of the steps, refusals, and a daemon that dies at each of them.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.server.vp_scene import VPS, Scene, Worker
 from vmbusd.server.inputs import SeatSet, VpOrdered
@@ -292,6 +293,33 @@ def _cut(scene: Scene, steps: int, *, dies: bool) -> bool:
     return finished
 
 
+def test_who_has_nobody_to_hand_over_to_stays_until_somebody_comes() -> None:
+    """The daemon dies when the order is kept, and the only other worker with it: the next asks nobody to
+    leave before it could move the channels, and does both when another VP has a worker."""
+    scene = Scene()
+    try:
+        scene.workers = dict(zip((0, 1), staffed(scene, 0, 1), strict=True))
+        scene.fail_after(2, Died)
+        with pytest.raises(Died):
+            scene.vps.unplug(1)
+        scene.fail_after(None, Died)
+        assert scene.kept[-1] == VpOrdered(1, False, 0, "")
+        scene.vps.stop()
+        scene.vps = successor(scene, scene.kept, scene.told)
+        scene.vps.dead(0)
+        scene.vps.go_on()
+        assert (scene.told, scene.workers[1].asked) == ([], 0)
+
+        scene.vps.admit(0, Worker(scene.peer))
+
+        assert (scene.told, scene.workers[1].asked) == ([(1, 0)], 1)
+        assert scene.state(1) is VpState.LEAVING
+        scene.vps.detached(1)
+        assert scene.state(1) is VpState.OFFLINE
+    finally:
+        scene.close()
+
+
 class Comings(RuleBasedStateMachine):
     """Orders, comings, leavings, deaths and new daemons in any order."""
 
@@ -305,6 +333,10 @@ class Comings(RuleBasedStateMachine):
 
     def _seats(self, *states: VpState) -> list[int]:
         return [seat.vp for seat in self.scene.vps.seats if seat.state in states]
+
+    @initialize(vps=st.sets(st.integers(0, VPS - 1), min_size=2))
+    def begins(self, vps: set[int]) -> None:
+        self.scene.workers = dict(zip(sorted(vps), staffed(self.scene, *sorted(vps)), strict=True))
 
     @precondition(lambda self: any(s.worker is None and not s.unplugged for s in self.scene.vps.seats))
     @rule(data=st.data())
@@ -329,11 +361,23 @@ class Comings(RuleBasedStateMachine):
         self.set += 1
         self.scene.page(vp).set(self.set)
 
-    @rule()
-    def another_daemon(self) -> None:
+    @rule(survivors=st.sets(st.integers(0, VPS - 1)))
+    def another_daemon(self, survivors: set[int]) -> None:
+        """One that finds the workers of other VPs dead."""
+        self.scene.fail_after(None, Died)
         self.scene.vps.stop()
-        self.scene.vps = successor(self.scene, self.scene.kept, self.scene.told)
-        self.scene.vps.go_on()
+        self.scene.vps = vps = successor(self.scene, self.scene.kept, self.scene.told)
+        for seat in vps.seats:
+            if seat.worker is not None and seat.vp not in survivors:
+                vps.dead(seat.vp)
+        vps.go_on()
+
+    @rule(vp=st.integers(0, VPS - 1), online=st.booleans(), steps=st.integers(1, 6), others=st.booleans())
+    def ordered_of_a_daemon_that_dies(self, vp: int, online: bool, steps: int, others: bool) -> None:
+        self.scene.fail_after(steps, Died)
+        with contextlib.suppress(Died):
+            self.ordered(vp, online)
+        self.another_daemon(set(range(VPS)) if others else {vp})
 
     @invariant()
     def no_bit_is_lost(self) -> None:
@@ -345,12 +389,16 @@ class Comings(RuleBasedStateMachine):
     def words_and_orders_agree(self) -> None:
         for vp in range(VPS):
             state, seat = self.scene.state(vp), self.scene.vps.seats[vp]
-            assert not (seat.unplugged and state is VpState.ONLINE)
+            if seat.unplugged and any(
+                other.state is VpState.ONLINE for other in self.scene.vps.seats if other is not seat
+            ):
+                assert state is not VpState.ONLINE
+                assert seat.told_offline
             assert (state is VpState.OFFLINE) <= seat.told_offline
             assert (state is VpState.ONLINE) <= (not seat.told_offline)
 
 
 TestComings = Comings.TestCase
 TestComings.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -10,7 +10,7 @@ from guest_client.connection import Connection
 from guest_client.driver import DriverName
 from guest_client.supervisor import Orders, Supervisor
 from guest_client.vps import LEAVING, ONLINE
-from guest_client.worker import Service, VpWorker, admit
+from guest_client.worker import LATER, Service, VpWorker, admit
 from vmbusd.abi import layout, link
 from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError, VmbusError
 
@@ -94,7 +94,10 @@ class ThreadPlayers:
 
     def _admitted_again(self, admission: Call) -> None:
         error = admission.exception()
-        if isinstance(error, VmbusError):
+        if isinstance(error, RefusedError) and error.code in LATER:
+            # Nobody plays this VP, as before; the others go on, and who wants it may order it again.
+            log.error("%s", error)
+        elif isinstance(error, VmbusError):
             self._fail(error)
 
     def _begin(self, vp: int) -> Played:
@@ -148,7 +151,9 @@ class ThreadPlayers:
                 raise
             log.info("%s", error)
             return None
-        return None if attached is None else VpWorker(self._service, attached, self._connection.registry)
+        if attached is None:
+            return None
+        return VpWorker(self._service, attached, self._connection.registry, lives_on=True)
 
     def _serve(self, worker: VpWorker) -> None:
         try:

@@ -16,7 +16,8 @@ from guest_client.supervisor import Orders
 from guest_client.vps import LEAVING, ONLINE
 from guest_client.worker import Service
 from vmbusd.abi import layout
-from vmbusd.abi.errors import VmbusError
+from vmbusd.abi.errors import RefusedError, VmbusError
+from vmbusd.abi.link import Code
 
 PATIENCE = 10.0
 
@@ -42,7 +43,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Busy]:
     """Those that were admitted, the newest last."""
     admitted: list[Busy] = []
 
-    def make(*_: Any) -> Busy:
+    def make(*_: Any, **__: Any) -> Busy:
         admitted.append(Busy())
         return admitted[-1]
 
@@ -82,6 +83,34 @@ def test_a_vp_that_went_and_came_twice_during_one_callback_ends_with_its_guest(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def test_a_vp_that_stays_taken_does_not_end_its_guest(
+    workers: list[Busy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not played, and may be ordered again; any other error of a VP that comes back ends the guest."""
+    errors: list[VmbusError] = []
+    connection = cast("Any", SimpleNamespace(registry=None))
+    played = ThreadPlayers(Service("demo", Path("/nowhere")), connection, 1, [], errors.append)
+    played.start()
+    admit = players.__dict__["admit"]
+    for code in (Code.VP_TAKEN, Code.RECOVERING, Code.GUEST_GONE):
+        refused = RefusedError(f"refused with {code.name}", code)
+
+        def refuse(*_: Any, refused: RefusedError = refused) -> None:
+            raise refused
+
+        played.changed(0, LEAVING)
+        workers[-1].stop()
+        monkeypatch.setattr(players, "admit", refuse)
+        played.changed(0, ONLINE)
+        eventually(lambda: played.statistics() == {"threads": 0})
+        monkeypatch.setattr(players, "admit", admit)
+        count = len(workers)
+        played.changed(0, ONLINE)
+        eventually(lambda count=count: len(workers) > count)  # type: ignore[misc]
+    played.stop()
+    assert [str(error) for error in errors] == ["refused with GUEST_GONE"]
 
 
 class Supervised:

@@ -182,11 +182,13 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
 
 class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):
     """Somebody ordered a VP offline or `online`. `sequence`: the packet by which the guest did, 0 for the
-    administrator or a link without numbers; `refused`: the answer to a guest that may not."""
+    administrator or a link without numbers; `tag`: the guest's name for it, 0 for the administrator;
+    `refused`: the answer to a guest that may not."""
 
     vp: int
     online: bool
     sequence: int
+    tag: int
     refused: str
 
 

@@ -163,27 +163,27 @@ class Vps:
             return f"VP {vp} is the last that has a worker"
         return f"no VP besides {vp} has a worker"
 
-    def unplug(self, vp: int, sequence: int = 0) -> None:
+    def unplug(self, vp: int, sequence: int = 0, tag: int = 0) -> None:
         """Take a VP offline, to which there is no objection: its state says when that is done."""
         seat = self.seats[vp]
-        self._ordered(VpOrdered(vp, False, sequence, ""))
+        self._ordered(VpOrdered(vp, False, sequence, tag, ""))
         seat.unplugged = True
         self._log.info("VP ordered offline", vp=vp)
         self._leave(seat)
 
-    def plug(self, vp: int, sequence: int = 0) -> None:
+    def plug(self, vp: int, sequence: int = 0, tag: int = 0) -> None:
         """Let a VP have a worker again; it is online once the guest has brought one."""
-        self._ordered(VpOrdered(vp, True, sequence, ""))
+        self._ordered(VpOrdered(vp, True, sequence, tag, ""))
         self.seats[vp].unplugged = False
         self._log.info("VP ordered online", vp=vp)
 
-    def ordered_by_guest(self, vp: int, *, online: bool, sequence: int) -> None:
-        """The guest's own order, in packet `sequence`: carried out, or refused by an answer."""
+    def ordered_by_guest(self, vp: int, *, online: bool, sequence: int, tag: int) -> None:
+        """The guest's own order `tag`, in packet `sequence`: carried out, or refused by an answer."""
         refused = self.objection(vp) if online else self.objection_to_unplug(vp)
         if refused:
-            self._ordered(VpOrdered(vp, online, sequence, refused))
+            self._ordered(VpOrdered(vp, online, sequence, tag, refused))
         else:
-            (self.plug if online else self.unplug)(vp, sequence)
+            (self.plug if online else self.unplug)(vp, sequence, tag)
 
     def _ordered(self, order: VpOrdered) -> None:
         self._keep(order)
@@ -259,7 +259,7 @@ class Vps:
         self._keep(seat.record())
         self._show(seat)
         if seat.unplugged and has_gone_offline(before, state):
-            self._tell(link.VpChanged(seat.vp, state, b""))
+            self._tell(link.VpChanged(seat.vp, state, 0, b""))
 
     def _show(self, seat: Seat) -> None:
         peer = seat.worker.peer if seat.worker else None

@@ -246,7 +246,7 @@ class Replay:
         if not seat.occupied:
             self.links.pop(key, None)
         if has_gone_offline(self.seats[seat.vp].state, seat.state) and seat.vp in self.unplugged:
-            self._post_vp(link.VpChanged(seat.vp, seat.state, b""))
+            self._post_vp(link.VpChanged(seat.vp, seat.state, 0, b""))
         self.seats[seat.vp] = seat
 
 

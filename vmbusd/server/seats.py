@@ -76,4 +76,4 @@ def changed_by(order: VpOrdered, state: VpState) -> link.VpChanged:
             state = VpState.ONLINE
         elif state is not VpState.OFFLINE:
             state = VpState.LEAVING
-    return link.VpChanged(order.vp, state, order.refused.encode())
+    return link.VpChanged(order.vp, state, order.tag, order.refused.encode())

@@ -44,7 +44,7 @@ def test_a_vp_goes_offline_by_order(scene: Scene) -> None:
 
     scene.vps.unplug(2)
 
-    assert scene.kept[0] == VpOrdered(2, False, 0, "")
+    assert scene.kept[0] == VpOrdered(2, False, 0, 0, "")
     assert (scene.told, workers[2].asked) == ([(2, 0)], 1)
     assert scene.memory.doorbells[2].wait(0)
     assert scene.state(2) is VpState.LEAVING
@@ -54,7 +54,7 @@ def test_a_vp_goes_offline_by_order(scene: Scene) -> None:
     assert scene.state(2) is VpState.OFFLINE
     assert (scene.page(2).pending(), scene.page(0).pending()) == ([], [9])
     assert scene.memory.doorbells[0].wait(0)
-    assert scene.changed == [(2, LEAVING, b""), (2, OFFLINE, b"")]
+    assert scene.changed == [(2, LEAVING, 0, b""), (2, OFFLINE, 0, b"")]
 
 
 def test_a_worker_that_dies_instead_of_leaving_is_recovered_first(scene: Scene) -> None:
@@ -120,7 +120,7 @@ def test_a_vp_comes_back_empty_but_for_the_bits_left(scene: Scene) -> None:
     scene.changed.clear()
 
     scene.vps.plug(2)
-    assert scene.changed == [(2, ONLINE, b"")]
+    assert scene.changed == [(2, ONLINE, 0, b"")]
     assert scene.state(2) is VpState.OFFLINE, "the guest has yet to bring a worker"
     scene.vps.admit(2, Worker(scene.peer))
 
@@ -143,27 +143,27 @@ def test_a_worker_that_was_asked_leaves_also_when_its_vp_comes_back(scene: Scene
 
 
 def test_the_guests_own_orders_are_answered(scene: Scene) -> None:
-    """Refused with the reason, kept with the number of its packet; done when it is done."""
+    """By their tags; refused with the reason, kept with the number of its packet; done when it is done."""
     staffed(scene, 0)
     scene.kept.clear()
-    scene.vps.ordered_by_guest(0, online=False, sequence=7)
-    scene.vps.ordered_by_guest(64, online=True, sequence=8)
-    scene.vps.ordered_by_guest(1, online=False, sequence=9)
-    scene.vps.ordered_by_guest(1, online=False, sequence=10)
+    scene.vps.ordered_by_guest(0, online=False, sequence=7, tag=70)
+    scene.vps.ordered_by_guest(64, online=True, sequence=8, tag=80)
+    scene.vps.ordered_by_guest(1, online=False, sequence=9, tag=90)
+    scene.vps.ordered_by_guest(1, online=False, sequence=10, tag=100)
 
     text = "VP 0 is the last that has a worker"
     assert [each for each in scene.kept if isinstance(each, VpOrdered)] == [
-        VpOrdered(0, False, 7, text),
-        VpOrdered(64, True, 8, "VP 64: the partition has 3"),
-        VpOrdered(1, False, 9, ""),
-        VpOrdered(1, False, 10, ""),
+        VpOrdered(0, False, 7, 70, text),
+        VpOrdered(64, True, 8, 80, "VP 64: the partition has 3"),
+        VpOrdered(1, False, 9, 90, ""),
+        VpOrdered(1, False, 10, 100, ""),
     ]
     assert scene.changed == [
-        (0, ONLINE, text.encode()),
-        (64, 0, b"VP 64: the partition has 3"),
-        (1, LEAVING, b""),
-        (1, OFFLINE, b""),
-        (1, OFFLINE, b""),
+        (0, ONLINE, 70, text.encode()),
+        (64, 0, 80, b"VP 64: the partition has 3"),
+        (1, LEAVING, 90, b""),
+        (1, OFFLINE, 0, b""),
+        (1, OFFLINE, 100, b""),
     ]
 
 
@@ -303,7 +303,7 @@ def test_who_has_nobody_to_hand_over_to_stays_until_somebody_comes() -> None:
         with pytest.raises(Died):
             scene.vps.unplug(1)
         scene.fail_after(None, Died)
-        assert scene.kept[-1] == VpOrdered(1, False, 0, "")
+        assert scene.kept[-1] == VpOrdered(1, False, 0, 0, "")
         scene.vps.stop()
         scene.vps = successor(scene, scene.kept, scene.told)
         scene.vps.dead(0)
@@ -354,7 +354,7 @@ class Comings(RuleBasedStateMachine):
 
     @rule(vp=st.integers(0, VPS - 1), online=st.booleans())
     def ordered(self, vp: int, online: bool) -> None:
-        self.scene.vps.ordered_by_guest(vp, online=online, sequence=1)
+        self.scene.vps.ordered_by_guest(vp, online=online, sequence=1, tag=10)
 
     @rule(vp=st.integers(0, VPS - 1))
     def signal(self, vp: int) -> None:

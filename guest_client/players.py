@@ -38,11 +38,13 @@ class Players(Protocol):
 
 
 class Played:
-    """One VP and the thread that plays it; `admission` is done once it does, or need not."""
+    """One VP and the thread that plays it; `admission` is done once it does, or need not; `waits`: the one
+    `before` it has not let go of the VP."""
 
     def __init__(self, vp: int, play: "Callable[[Played], None]", before: "Played | None") -> None:
         self.vp = vp
         self.before = before
+        self.waits = before is not None
         self.worker: VpWorker | None = None
         self.admission = begun()
         self.thread = threading.Thread(target=play, args=(self,), name=f"vp{vp}", daemon=True)
@@ -90,6 +92,13 @@ class ThreadPlayers:
             ):
                 return
             self._offline.discard(vp)
+            if played is not None and played.waits:
+                # It asks for the VP later than this, as whoever is begun now would:
+                #
+                #   here                                its thread
+                #   lock: it waits                      joins the one before it
+                #                                       lock: it waits no more; asks
+                return
             self._begin(vp).admission.add_done_callback(self._admitted_again)
 
     def _admitted_again(self, admission: Call) -> None:
@@ -120,15 +129,17 @@ class ThreadPlayers:
                 log.error("%s is still inside a callback and is left behind", played.thread.name)
 
     def statistics(self) -> dict[str, Any]:
-        """How many threads serve."""
+        """How many threads serve; one that waits for its predecessor does not."""
         with self._lock:
-            return {"threads": sum(played.thread.is_alive() for played in self._living)}
+            return {"threads": sum(each.thread.is_alive() and not each.waits for each in self._living)}
 
     def _play(self, played: Played) -> None:
         before, played.before = played.before, None
         if before is not None:
             # Two workers of one VP would share its words: the first has to let go of them.
             before.thread.join()
+            with self._lock:
+                played.waits = False
         try:
             played.worker = worker = self._admit(played.vp)
         except VmbusError as error:

@@ -85,6 +85,30 @@ def test_a_vp_that_went_and_came_twice_during_one_callback_ends_with_its_guest(
             worker.stop()
 
 
+def test_a_vp_that_goes_and_comes_often_during_one_callback_has_one_successor(workers: list[Busy]) -> None:
+    """However often: one thread waits for the one in the callback, and plays the VP after it."""
+    errors: list[VmbusError] = []
+    connection = cast("Any", SimpleNamespace(registry=None))
+    played = ThreadPlayers(Service("demo", Path("/nowhere")), connection, 1, [], errors.append)
+    played.start()
+    before = threading.active_count()
+    for _ in range(50):
+        played.changed(0, LEAVING)
+        played.changed(0, ONLINE)
+    try:
+        assert threading.active_count() == before + 1
+        assert played.statistics() == {"threads": 1}
+        workers[0].stop()
+        eventually(lambda: len(workers) == 2)
+        assert played.statistics() == {"threads": 1}
+        played.stop()
+        assert played.statistics() == {"threads": 0}
+        assert (len(workers), errors) == (2, [])
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
 def test_a_vp_that_stays_taken_does_not_end_its_guest(
     workers: list[Busy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,17 +118,20 @@ def test_a_vp_that_stays_taken_does_not_end_its_guest(
     played = ThreadPlayers(Service("demo", Path("/nowhere")), connection, 1, [], errors.append)
     played.start()
     admit = players.__dict__["admit"]
+    asked: list[RefusedError] = []
     for code in (Code.VP_TAKEN, Code.RECOVERING, Code.GUEST_GONE):
         refused = RefusedError(f"refused with {code.name}", code)
 
         def refuse(*_: Any, refused: RefusedError = refused) -> None:
+            asked.append(refused)
             raise refused
 
         played.changed(0, LEAVING)
         workers[-1].stop()
         monkeypatch.setattr(players, "admit", refuse)
         played.changed(0, ONLINE)
-        eventually(lambda: played.statistics() == {"threads": 0})
+        eventually(lambda refused=refused: refused in asked)  # type: ignore[misc]
+        eventually(lambda: not played._played[0].thread.is_alive())
         monkeypatch.setattr(players, "admit", admit)
         count = len(workers)
         played.changed(0, ONLINE)

@@ -169,7 +169,8 @@ class LinkLost(msgspec.Struct, frozen=True, tag=15, array_like=True):
 
 class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     """Who plays a VP has changed: the state that its owner words show. `occupied`: by the worker link of this
-    VP, whose end is `occupied` becoming false; `asked`: that worker was asked to leave, by a packet."""
+    VP, whose end is `occupied` becoming false; `asked`: that worker was asked to leave, by a packet;
+    `handed_over`: it is offline and all that it had is another's, which a guest that ordered it is told."""
 
     vp: int
     state: int
@@ -178,6 +179,7 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     asked: bool
     recoveries: int
     redelivered: int
+    handed_over: bool
 
 
 class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):

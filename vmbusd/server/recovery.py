@@ -23,7 +23,7 @@ from vmbusd.server import limits
 from vmbusd.server.heartbeats import Heartbeats
 from vmbusd.server.inputs import SeatSet, VpOrdered
 from vmbusd.server.memory import Memory
-from vmbusd.server.seats import Occupant, Seat, VpState, changed_by, has_gone_offline
+from vmbusd.server.seats import Occupant, Seat, VpState, changed_by
 from vmbusd.server.steps import Step, Steps
 
 
@@ -88,9 +88,9 @@ class Vps:
         self._set_state(seat, VpState.ONLINE)
         self._tell_online(seat)
         for other in self.seats:
-            if other.state is VpState.OFFLINE:
+            if other.handed_over:
                 self._sweep(other.vp, vp)
-            elif other.state is VpState.VACANT and other.overdue:
+            elif other.state is VpState.OFFLINE or (other.state is VpState.VACANT and other.overdue):
                 self._retire(other, vp)
             elif other.unplugged and other.worker is not None and not other.told_offline:
                 self._leave(other)
@@ -187,8 +187,8 @@ class Vps:
 
     def _ordered(self, order: VpOrdered) -> None:
         self._keep(order)
-        state = VpState.VACANT if self.objection(order.vp) else self.seats[order.vp].state
-        self._tell(changed_by(order, state))
+        seat = None if self.objection(order.vp) else self.seats[order.vp].record()
+        self._tell(changed_by(order, seat))
 
     def _leave(self, seat: Seat) -> None:
         """The next step of taking an unplugged VP offline. May be done twice."""
@@ -204,7 +204,7 @@ class Vps:
         elif live is None:
             # Nobody could take its bits: they wait for the next worker of any VP.
             seat.overdue = True
-        elif seat.state is not VpState.OFFLINE:
+        elif not seat.handed_over:
             self._retire(seat, live)
 
     # -- a daemon starts again -----------------------------------------------------------------------------
@@ -220,6 +220,7 @@ class Vps:
         for seat, was in zip(self.seats, kept, strict=True):
             seat.state, seat.incarnation, seat.asked = VpState(was.state), was.incarnation, was.asked
             seat.recoveries, seat.redelivered = was.recoveries, was.redelivered
+            seat.handed_over = was.handed_over
             seat.worker = workers.get(seat.vp)
             seat.told_offline = seat.vp in offline
             seat.unplugged = seat.vp in unplugged
@@ -255,11 +256,10 @@ class Vps:
     # -- steps ---------------------------------------------------------------------------------------------
 
     def _set_state(self, seat: Seat, state: VpState) -> None:
-        before, seat.state = seat.state, state
+        seat.state = state
+        seat.handed_over = seat.handed_over and state is VpState.OFFLINE
         self._keep(seat.record())
         self._show(seat)
-        if seat.unplugged and has_gone_offline(before, state):
-            self._tell(link.VpChanged(seat.vp, state, 0, b""))
 
     def _show(self, seat: Seat) -> None:
         peer = seat.worker.peer if seat.worker else None
@@ -316,7 +316,7 @@ class Vps:
             self._retire(seat, live)
 
     def _retire(self, seat: Seat, live: int) -> None:
-        """A VP without worker goes offline: first the word, then the targets, then the bits."""
+        """A VP without worker goes offline: the word, then the targets, then the bits; last, the guest is told."""
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
@@ -324,5 +324,10 @@ class Vps:
         self._offline(seat.vp, live)
         self._steps.reach(Step.RETIRE_TARGETS)
         moved = self._sweep(seat.vp, live)
+        if not seat.handed_over:
+            seat.handed_over = True
+            self._keep(seat.record())
+            if seat.unplugged:
+                self._tell(link.VpChanged(seat.vp, VpState.OFFLINE, 0, b""))
         say = self._log.info if seat.unplugged else self._log.warning
         say("VP retired", vp=seat.vp, live=live, bits_moved=moved)

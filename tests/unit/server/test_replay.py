@@ -309,7 +309,7 @@ def test_of_the_last_input_the_machine_is_asked_again(scene: Scene, runtime_dir:
 def test_a_seat_says_once_that_its_worker_is_to_leave(scene: Scene) -> None:
     """The packet that asks for it is in the session once, however often the seat is kept."""
     made = inputs.LinkMade(Role.GUEST_WORKER, 1, 1, 1, 0, 0, bytes(range(16)))
-    seat = SeatSet(1, 3, 1, True, True, 0, 0)
+    seat = SeatSet(1, 3, 1, True, True, 0, 0, False)
     lives = scene.running.call(lambda: state.of(scene.partition))
     replay = Replay(lives, scene.partition.spec, scene.partition.memory.ram_size // PAGE)
     bodies = [inputs.encode(what) for what in (made, seat, seat)]

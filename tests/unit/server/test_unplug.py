@@ -225,7 +225,7 @@ class Died(Exception):
 
 def successor(scene: Scene, kept: list[SeatSet | VpOrdered], told: list[tuple[int, ...]]) -> Vps:
     """The VPs as a new daemon makes them of what is kept: it sees the same memory and the same workers."""
-    seats = [SeatSet(vp, 0, 0, False, False, 0, 0) for vp in range(VPS)]
+    seats = [SeatSet(vp, 0, 0, False, False, 0, 0, False) for vp in range(VPS)]
     unplugged: set[int] = set()
     for each in kept:
         if isinstance(each, SeatSet):
@@ -287,6 +287,12 @@ def _cut(scene: Scene, steps: int, *, dies: bool) -> bool:
         assert scene.page(0).pending() == [9]
         assert (2, 0) in scene.told
         assert second.seats[2].told_offline
+        # Once: by this daemon, by the first, or by a replay of what that had kept and not said.
+        last = kept[-1]
+        to_be_said = isinstance(last, SeatSet) and last.handed_over and not finished
+        told = scene.changed.count((2, OFFLINE, 0, b""))
+        assert told == 1 or (told == 0 and to_be_said)
+        assert second.seats[2].handed_over
     else:
         assert scene.state(2) is VpState.ONLINE
         assert scene.page(2).pending() == [9]
@@ -395,6 +401,7 @@ class Comings(RuleBasedStateMachine):
                 assert state is not VpState.ONLINE
                 assert seat.told_offline
             assert (state is VpState.OFFLINE) <= seat.told_offline
+            assert seat.handed_over <= (state is VpState.OFFLINE)
             assert (state is VpState.ONLINE) <= (not seat.told_offline)
 
 

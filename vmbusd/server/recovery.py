@@ -100,8 +100,8 @@ class Vps:
         """The worker left in order: nothing of it touches the shared words any more."""
         seat = self.seats[vp]
         self._vacate(seat)
-        live = self.live(vp)
-        if live is not None:
+        # One that is to be offline is retired by now, and its page swept, if there is a VP that can have it.
+        if not seat.unplugged and (live := self.live(vp)) is not None:
             self._sweep(vp, live)
 
     def unlinked(self, vp: int) -> None:
@@ -316,7 +316,7 @@ class Vps:
             self._retire(seat, live)
 
     def _retire(self, seat: Seat, live: int) -> None:
-        """A VP without worker goes offline: the word, then the targets, then the bits; last, the guest is told."""
+        """A VP without worker goes offline: the word, the targets, the bits; then the guest is told."""
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True

@@ -17,7 +17,7 @@ import pytest
 from guest_client import Guest
 from guest_client.players import ThreadPlayers
 from host_client import Host
-from tests.live.daemon import ROOT, Daemon, daemon, eventually
+from tests.live.daemon import GOES_ON, ROOT, Daemon, daemon, eventually, order
 from tests.live.guest_drivers import HELD, Held
 from tests.live.guest_support import MODES, Mode, Signaller, begin, callbacks, produce, seen
 from tests.live.restart_storm import kill_and_start, restart_storm
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.live
 
 VPS = 3
 CHANNELS = 64
-GOES_ON = "it goes on"
 
 
 @contextlib.contextmanager
@@ -67,18 +66,6 @@ def states(scene: Storm) -> list[str]:
     return found
 
 
-def order(running: Daemon, request: requests.Request) -> None:
-    """Give an order, and wait until it is done, also when the machine takes longer than the daemon waits."""
-    assert isinstance(request, VpOffline | VpOnline)
-    wanted = "online" if isinstance(request, VpOnline) else "offline"
-    try:
-        running.ask(request)
-    except RefusedError as error:
-        if GOES_ON not in str(error):
-            raise
-    eventually(lambda: state(running, request.vp) == wanted, f"VP {request.vp} is {wanted}", 60)
-
-
 def state(running: Daemon, vp: int) -> str:
     """The state of a VP, as the daemon sees it."""
     found: str = running.status("storm")["workers"][vp]["state"]
@@ -93,7 +80,7 @@ def test_every_vp_leaves_and_comes_back_in_a_storm(runtime_dir: Path, mode: Mode
         for last in range(VPS):
             others = [vp for vp in range(VPS) if vp != last]
             for vp in others:
-                done = running.ask(VpOffline("storm", vp))
+                done = order(running, VpOffline("storm", vp))
                 assert done["live"] not in (None, vp)
                 let_pass(scene, 500)
             with pytest.raises(RefusedError, match=f"VP {last} is the last that has a worker"):
@@ -178,7 +165,7 @@ def test_a_worker_that_comes_uninvited_is_refused(runtime_dir: Path) -> None:
     """While its VP is offline by order, with the reason; a guest that attaches anew has all its VPs."""
     with daemon(runtime_dir, "--partition", f"storm:{VPS}") as running:
         with storm(runtime_dir, "storm", vps=VPS, channels=4, host_processes=1, workers="thread"):
-            running.ask(VpOffline("storm", 1))
+            order(running, VpOffline("storm", 1))
             with pytest.raises(RefusedError, match="VP 1 of partition storm is offline by order") as caught:
                 attach(Role.GUEST_WORKER, "storm", runtime_dir=runtime_dir, vp=1)
             assert caught.value.code == Code.VP_OFFLINE

@@ -16,7 +16,7 @@ from guest_client.channel import Channel
 from guest_client.machine import Machine
 from guest_client.phases import Phase
 from vmbusd.abi import layout, link
-from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError
+from vmbusd.abi.errors import ChannelGone, LinkClosed, UsageError, VmbusError
 
 
 class Connection(Machine):
@@ -156,9 +156,22 @@ class Connection(Machine):
         with self._lock:
             if self.channels.get(channel.relid) is not channel:
                 return finished()
-            call = self._begin(self._client.close, channel.relid)
-            channel.close_reason = channel.close_reason or reason
-        return call
+            before = channel.close_reason
+            # First: whoever sees that the slot is closed may ask why.
+            channel.close_reason = before or reason
+            try:
+                return self._begin(self._client.close, channel.relid)
+            except VmbusError:
+                channel.close_reason = before
+                raise
+
+    def end_soon(self, channel: Channel, reason: str) -> None:
+        """Close a channel without waiting for it; one that is being opened, as soon as it is open."""
+        with self._lock:
+            if self._is_current(channel) and self._client.close_once_open(channel.relid):
+                channel.close_reason = channel.close_reason or reason
+            else:
+                self.begin_close(channel, reason)
 
     def begin_retarget(self, channel: Channel, vp: int) -> Call:
         """See `Channel.retarget`. The same VP again sends nothing (case 152)."""
@@ -186,6 +199,14 @@ class Connection(Machine):
         with self._lock:
             opened = [relid for relid, entry in self._client.channels.items() if entry.phase is Phase.OPEN]
             return [self.channels[relid] for relid in opened]
+
+    def callable_channels(self) -> list[Channel]:
+        """The channels whose callbacks may run: the slot is open before we hear that the open is done, and
+        until the daemon has heard of the close."""
+        phases = (Phase.OPENING, Phase.OPEN, Phase.DRAINING, Phase.CLOSING)
+        with self._lock:
+            entries = self._client.channels.items()
+            return [self.channels[relid] for relid, entry in entries if entry.phase in phases]
 
     def statistics(self) -> dict[str, Any]:
         """Version, channels by phase, packets, refused messages by kind, guest memory, host links."""

@@ -55,6 +55,14 @@ class Devices(Operations):
             entry.unwanted = True
         return self._flush()
 
+    def close_once_open(self, relid: int) -> bool:
+        """Close a channel that is being opened as soon as it is open. False for any other."""
+        entry = self.channels.get(relid)
+        if entry is None or entry.phase not in (Phase.CREATING, Phase.OPENING):
+            return False
+        entry.unwanted = True
+        return True
+
     # -- offers ---------------------------------------------------------------------------------------------
 
     def _take_offer(self, message: messages.Offer, *, answers: bool = False) -> bool:

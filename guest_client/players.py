@@ -10,7 +10,7 @@ from guest_client.connection import Connection
 from guest_client.driver import DriverName
 from guest_client.supervisor import Orders, Supervisor
 from guest_client.vps import LEAVING, ONLINE
-from guest_client.worker import Service, VpWorker, admit
+from guest_client.worker import LATER, Service, VpWorker, admit
 from vmbusd.abi import layout, link
 from vmbusd.abi.errors import LinkClosed, RefusedError, UsageError, VmbusError
 
@@ -38,11 +38,13 @@ class Players(Protocol):
 
 
 class Played:
-    """One VP and the thread that plays it; `admission` is done once it does, or need not."""
+    """One VP and the thread that plays it; `admission` is done once it does, or need not; `waits`: the one
+    `before` it has not let go of the VP."""
 
     def __init__(self, vp: int, play: "Callable[[Played], None]", before: "Played | None") -> None:
         self.vp = vp
         self.before = before
+        self.waits = before is not None
         self.worker: VpWorker | None = None
         self.admission = begun()
         self.thread = threading.Thread(target=play, args=(self,), name=f"vp{vp}", daemon=True)
@@ -90,11 +92,21 @@ class ThreadPlayers:
             ):
                 return
             self._offline.discard(vp)
+            if played is not None and played.waits:
+                # It asks for the VP later than this, as whoever is begun now would:
+                #
+                #   here                                its thread
+                #   lock: it waits                      joins the one before it
+                #                                       lock: it waits no more; asks
+                return
             self._begin(vp).admission.add_done_callback(self._admitted_again)
 
     def _admitted_again(self, admission: Call) -> None:
         error = admission.exception()
-        if isinstance(error, VmbusError):
+        if isinstance(error, RefusedError) and error.code in LATER:
+            # Nobody plays this VP, as before; the others go on, and who wants it may order it again.
+            log.error("%s", error)
+        elif isinstance(error, VmbusError):
             self._fail(error)
 
     def _begin(self, vp: int) -> Played:
@@ -117,15 +129,17 @@ class ThreadPlayers:
                 log.error("%s is still inside a callback and is left behind", played.thread.name)
 
     def statistics(self) -> dict[str, Any]:
-        """How many threads serve."""
+        """How many threads serve; one that waits for its predecessor does not."""
         with self._lock:
-            return {"threads": sum(played.thread.is_alive() for played in self._living)}
+            return {"threads": sum(each.thread.is_alive() and not each.waits for each in self._living)}
 
     def _play(self, played: Played) -> None:
         before, played.before = played.before, None
         if before is not None:
             # Two workers of one VP would share its words: the first has to let go of them.
             before.thread.join()
+            with self._lock:
+                played.waits = False
         try:
             played.worker = worker = self._admit(played.vp)
         except VmbusError as error:
@@ -148,7 +162,9 @@ class ThreadPlayers:
                 raise
             log.info("%s", error)
             return None
-        return None if attached is None else VpWorker(self._service, attached, self._connection.registry)
+        if attached is None:
+            return None
+        return VpWorker(self._service, attached, self._connection.registry, lives_on=True)
 
     def _serve(self, worker: VpWorker) -> None:
         try:
@@ -187,6 +203,7 @@ class ProcessPlayers:
             vps,
             orders=self._orders,
             died=self._died,
+            left=self._left,
             revived=self._revived,
             failed=fail,
             command=command,
@@ -205,8 +222,8 @@ class ProcessPlayers:
         if state == ONLINE:
             self._supervisor.bring_online(vp)
         elif state == LEAVING:
-            lost = self._give_up_pinned(vp, f"VP {vp}, whose process held its state, goes offline")
-            self._supervisor.take_offline(vp, lost)
+            # What can be closed is closed early. Its process serves on: `_left` looks again.
+            self._supervisor.take_offline(vp, self._left(vp))
         else:
             self._supervisor.take_offline(vp)
             # Recovery is over, should its worker have died.
@@ -244,25 +261,40 @@ class ProcessPlayers:
             return None
         return self._give_up_pinned(vp, f"the process of VP {vp}, which held its state, died")
 
+    def _left(self, vp: int) -> Orders:
+        """The process of `vp` leaves, or has left."""
+        # It may be called until it is gone, and gain state by that:
+        #
+        #   process of VP v                            here
+        #                                              VpChanged(LEAVING): looks, finds no home
+        #   serves what is pending: the first
+        #   callback of a channel, whose home is v
+        #   ends                                       its pidfd: looks again, finds the channel
+        #                                              only then is there another process of VP v
+        return self._give_up_pinned(vp, f"VP {vp}, whose process held its state, goes offline")
+
     def _give_up_pinned(self, vp: int, why: str) -> Orders:
         """Close the pinned channels whose state the process of `vp` has; what all the others are to know."""
         space = self._connection.space
-        lost: list[list[int]] = []
-        for channel in self._connection.open_channels():
+        lost: list[tuple[int, int]] = []
+        for channel in self._connection.callable_channels():
             flag = channel.event_flag
             if channel.driver is None or not channel.driver.pinned or space.blocks.home(flag) != vp:
                 continue
-            lost.append([flag, layout.slot_generation(space.table.slot(flag))])
+            key = (flag, layout.slot_generation(space.table.slot(flag)))
+            if key in self._lost:
+                continue
+            lost.append(key)
             log.warning("%r: its driver is pinned: it is closed: %s", channel, why)
             try:
-                (channel.primary or channel).begin_close(why)
+                self._connection.end_soon(channel.primary or channel, why)
             except (UsageError, LinkClosed) as error:
                 log.info("%r: closed meanwhile: %s", channel, error)
         with self._lock:
             # A close that has completed is over for good: its generation never comes back.
             self._lost = {key for key in self._lost if _is_open(space.table.slot(key[0]), key[1])}
-            self._lost.update((flag, generation) for flag, generation in lost)
-        return {"lost": lost}
+            self._lost.update(lost)
+        return {"lost": [list(key) for key in lost]}
 
     def _revived(self, _vp: int) -> None:
         """What the dead process wrote or gave back last, it may not have told the host."""

@@ -13,7 +13,7 @@ from guest_client.probing import PROBE_WINDOW
 from guest_client.vps import ONLINE, VpOrders
 from guest_client.waiting import answered
 from vmbusd.abi.attach import Attached
-from vmbusd.abi.errors import ChannelGone, TimedOut, UsageError
+from vmbusd.abi.errors import ChannelGone, RefusedError, TimedOut, UsageError
 
 SUSPEND_TIMEOUT: Final = 30.0
 """Seconds for the host to take back what it has, or to offer it again; it is given 10 s for either."""
@@ -48,14 +48,16 @@ class Session:
     def vp_online(self, vp: int, timeout: float | None = VP_TIMEOUT) -> None:
         """Have a VP again, with a new worker; returns when that serves. Channels stay where they are.
 
-        Raises RefusedError for a VP that the partition has not, TimedOut when it gets no worker in time,
-        LinkClosed when the link ends meanwhile.
+        Raises RefusedError for a VP that the partition has not, or that somebody orders offline meanwhile,
+        TimedOut when it gets no worker in time, LinkClosed when the link ends meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._ordered(vp, True, timeout)
         while self._vp_state(vp) != ONLINE:
             if (lost := self._connection.lost) is not None:
                 raise type(lost)(*lost.args)
+            if self._vp_orders.is_unwanted(vp):
+                raise RefusedError(f"VP {vp} was ordered offline before it had a worker")
             if deadline is not None and time.monotonic() > deadline:
                 raise TimedOut(f"VP {vp} has no worker within {timeout:g} s")
             time.sleep(VP_LOOK)

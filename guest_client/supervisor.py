@@ -96,6 +96,7 @@ class Supervisor:
 
     `orders(vp)` is the first line for a worker; `died(vp)` is called when a process ended that was not asked
     to, before it is replaced, and returns a line for all the others, None if nobody can replace it;
+    `left(vp)` when one ended that was, likewise;
     `revived(vp)` once the successor has been admitted, so that all is recovered;
     `failed(error)` is called once a VP cannot be served. All run in the supervisor's thread, `orders` also in
     `start`.
@@ -107,6 +108,7 @@ class Supervisor:
         *,
         orders: Callable[[int], Orders],
         died: Callable[[int], Orders | None],
+        left: Callable[[int], Orders],
         revived: Callable[[int], None],
         failed: Callable[[VmbusError], None],
         command: Sequence[str] = COMMAND,
@@ -114,6 +116,7 @@ class Supervisor:
         self._vps = vps
         self._orders = orders
         self._died = died
+        self._on_left = left
         self._revived = revived
         self._failed = failed
         self._command = command
@@ -275,6 +278,8 @@ class Supervisor:
         is_wanted = vp not in self._offline
         if code == 0:
             log.info("VP %d: its worker left because the daemon asked it to", vp)
+            # Only now does nothing new become of what its process knew, and before there is a successor.
+            self._tell_all(self._on_left(vp))
             self._left.add(vp)
             with self._changed:
                 self._changed.notify_all()

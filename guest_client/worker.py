@@ -8,6 +8,7 @@ Source: docs/design.md section 3; docs/signal-protocol.md section 4 is in the na
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from guest_client.space import HostEnds
 from vmbusd.abi import link
 from vmbusd.abi.attach import Attached, attach
 from vmbusd.abi.errors import LinkLost, NoDaemon, RefusedError, UsageError, VmbusError
+from vmbusd.abi.lasting import FAREWELL_TIMEOUT
 from vmbusd.abi.link import Object, Role
 from vmbusd.abi.native import Registry, Worker
 
@@ -30,7 +32,7 @@ ADMIT_TIMEOUT: Final = 15.0
 """Least seconds until a VP that is taken, or being recovered, or a daemon that is not back, is a failure."""
 FIRST_DELAY: Final = 0.005
 LAST_DELAY: Final = 0.25
-_LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
+LATER: Final = (link.Code.VP_TAKEN, link.Code.RECOVERING)
 """What the daemon answers until it has seen the death of the predecessor and has recovered what it held."""
 
 
@@ -81,7 +83,7 @@ def admit(
             if time.monotonic() + delay > deadline:
                 raise
         except RefusedError as error:
-            if error.code not in _LATER or time.monotonic() + delay > deadline:
+            if error.code not in LATER or time.monotonic() + delay > deadline:
                 raise
         # The daemon tells nobody when recovery is over: ask again, ever less often.
         stopping.wait(delay)
@@ -93,7 +95,9 @@ class VpWorker:
     """The worker of one VP over its link `attached`, which it takes over.
 
     `hosts` takes the host links that come over this link, None if another link of the process does that;
-    `watch` is for `LinkThread`. Attributes: `vp`; `reason`, why the link ended, None if it did not.
+    `watch` is for `LinkThread`; `lives_on`: whether the process lives on without this worker, so that its
+    farewell alone tells the daemon of its end. Attributes: `vp`; `reason`, why the link ended, None if it
+    did not.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class VpWorker:
         *,
         hosts: HostEnds | None = None,
         watch: dict[int, Callable[[], bool]] | None = None,
+        lives_on: bool = False,
         make: Make = shipped,
     ) -> None:
         self.vp = attached.welcome.vp
@@ -111,6 +116,8 @@ class VpWorker:
         self._attached = attached
         self._last: dict[str, int] = {}
         self._leaving = False
+        self._asked = False
+        self._lives_on = lives_on
         self._native: Worker | None = make(
             attached,
             vp=self.vp,
@@ -154,7 +161,12 @@ class VpWorker:
             self.leave()
 
     def stop(self) -> None:
-        """Ask `run` to return once nothing is pending. From any thread, signal handler or callback."""
+        """Ask `run` to return once nothing is pending; its farewell gets little time. From any thread, signal
+        handler or callback."""
+        self._link.hurry()
+        self._end_run()
+
+    def _end_run(self) -> None:
         if (native := self._native) is not None:
             native.stop()
 
@@ -166,7 +178,10 @@ class VpWorker:
     def leave(self) -> None:
         """Let go of the VP. `run` does it; to be called for a worker that was never run."""
         self._leaving = True
-        self._link.close(link.encode(link.Detached(self.vp)))
+        # A daemon that asked for it gives the VP to nobody before it has heard it, or whoever goes on for it.
+        patient = self._asked and self._lives_on
+        farewell = link.encode(link.Detached(self.vp))
+        self._link.close(farewell, math.inf if patient else FAREWELL_TIMEOUT)
         # It holds the mappings that are about to go.
         self._native = None
         self._attached.close()
@@ -174,7 +189,8 @@ class VpWorker:
     def _on_packet(self, header: link.Header, _packet: bytes) -> None:
         if header.kind == link.Kind.DETACH:
             log.info("VP %d: the daemon takes the VP offline", self.vp)
-            self.stop()
+            self._asked = True
+            self._end_run()
 
     def _on_end(self, reason: VmbusError) -> None:
         if self._leaving:
@@ -184,4 +200,4 @@ class VpWorker:
             log.warning("VP %d: %s; it serves on without it", self.vp, reason)
         else:
             self.reason = reason
-            self.stop()
+            self._end_run()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vmbusd.abi import paths
-from vmbusd.abi.errors import VmbusError
+from vmbusd.abi.errors import RefusedError, VmbusError
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import requests
 
@@ -37,6 +37,22 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
             raise AssertionError(f"within {patience:g} s: {what}")
         time.sleep(0.005)
     return value
+
+
+GOES_ON = "it goes on"
+"""In the error of an order that takes longer than the daemon waits."""
+ORDER_PATIENCE = 60.0
+
+
+def order(running: "Daemon", request: requests.Request) -> dict[str, Any]:
+    """The result of an order once it is done, also when the machine takes longer than the daemon waits."""
+    deadline = time.monotonic() + ORDER_PATIENCE
+    while True:
+        try:
+            return running.ask(request)
+        except RefusedError as error:
+            if GOES_ON not in str(error) or time.monotonic() > deadline:
+                raise
 
 
 class Daemon:

@@ -9,6 +9,7 @@ from guest_client import Channel, Driver
 
 COUNTED = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a01")
 PINNED = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a02")
+HELD = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a04")
 RUNG = UUID("6b6c3a60-7b5b-4a3e-9c53-9d2f3b0f7a03")
 SEEN = struct.Struct("<QQ")
 """At the start of a channel's state: callbacks so far, and the process that ran the last one."""
@@ -41,6 +42,17 @@ class Slow(Counter):
     def on_interrupt(self, channel: Channel) -> None:
         time.sleep(0.3)
         super().on_interrupt(channel)
+
+
+class Held(Counter):
+    """Stays in its callback until the last byte of the channel's state says that it may go on."""
+
+    interface = HELD
+
+    def on_interrupt(self, channel: Channel) -> None:
+        super().on_interrupt(channel)
+        while not channel.state[-1]:
+            time.sleep(0.005)
 
 
 class Pinned(Counter):

@@ -4,21 +4,26 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from guest_client.players import ProcessPlayers
 from host_client.host import Host
 from tests.live import peers
-from tests.live.daemon import Daemon, daemon, eventually
-from tests.live.guest_drivers import PINNED, Counter, Pinned, Slow
+from tests.live.daemon import Daemon, daemon, eventually, order
+from tests.live.guest_drivers import HELD, PINNED, Counter, Held, Pinned, Slow
 from tests.live.guest_support import MODES, Mode, Signaller, World, begin, callbacks, produce, seen
 from tests.live.old_guest import EACH_DOORBELL, PAGE, OldGuest, offers
 from vmbusd.abi import link, wire
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import RefusedError
 from vmbusd.server import requests
+from vmbusd.server.limits import WORKER_PATIENCE
 from vmbusd.server.requests import VpOffline, VpOnline
 
 pytestmark = pytest.mark.live
@@ -126,7 +131,7 @@ def test_a_pinned_channel_ends_with_the_process_that_has_its_state(world: World)
         produce(by_relid[victim.relid])
         eventually(lambda: callbacks(victim)[0], "its callback")
         pid = callbacks(victim)[1]
-        world.daemon.ask(VpOffline("demo", vp))
+        order(world.daemon, VpOffline("demo", vp))
         eventually(lambda: not victim.is_open, "the pinned channel is closed")
 
         assert victim.close_reason == f"VP {vp}, whose process held its state, goes offline"
@@ -140,6 +145,47 @@ def test_a_pinned_channel_ends_with_the_process_that_has_its_state(world: World)
         eventually(lambda: guest.statistics()["channels"].get("offered") == 1, "its close completes")
         victim.open()
         assert victim.target_vp == 1 - vp
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_pinned_channel_that_is_first_called_while_its_vp_leaves_is_closed(
+    world: World, comes_back: bool
+) -> None:
+    """The process serves on until it has left, and the state goes with it: no other process calls the
+    channel, whether the VP goes offline or is wanted back before it was."""
+    held, *offers = world.host.offer_many([Signaller(HELD), Signaller(PINNED), Signaller(PINNED)])
+    with world.guest(Held(), Pinned()) as guest:
+        begin(guest, "process")
+        supervisor = cast("ProcessPlayers", guest._players)._supervisor
+        holder = next(channel for channel in guest.channels if channel.interface == HELD)
+        victim, other = (channel for channel in guest.channels if channel.interface == PINNED)
+        vp = victim.target_vp
+        holder.retarget(vp)
+        for offer in (held, *offers):
+            eventually(lambda offer=offer: offer.channel is not None, "the device hears of the open")  # type: ignore[misc]
+        by_relid = {offer.channel.relid: offer for offer in offers if offer.channel is not None}
+        produce(held)
+        eventually(lambda: callbacks(holder)[0], "VP is in a callback")
+        produce(by_relid[victim.relid])
+        begun = [guest._vp_orders.begin(vp, online=online) for online in (False, True)[: 1 + comes_back]]
+        if comes_back:
+            begun[1].result(60)
+        else:
+            eventually(lambda: vp in supervisor._offline, "the guest hears that its VP is leaving")
+        assert callbacks(victim)[0] == 0
+        assert victim.is_open
+        holder.state[-1] = 1
+        eventually(lambda: not victim.is_open, "the pinned channel is closed")
+
+        assert victim.close_reason == f"VP {vp}, whose process held its state, goes offline"
+        assert callbacks(victim)[0] in (0, 1)
+        wanted = "online" if comes_back else "offline"
+        eventually(lambda: guest.statistics()["vp_states"][vp] == wanted, f"VP {vp} is {wanted}")
+        assert other.is_open
+        eventually(lambda: guest.statistics()["channels"].get("offered") == 1, "its close completes")
+        victim.open(timeout=60)
+        produce(by_relid[victim.relid])
+        eventually(lambda: callbacks(victim)[0], "the next open is called")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -199,7 +245,7 @@ def test_vp_0_of_an_old_guest_goes_offline(running: Daemon) -> None:
             assert offer.channel is not None
             offer.channel.signal()
             assert old.flags(0).is_set(0)
-            asking = threading.Thread(target=running.ask, args=(VpOffline("a", 0),))
+            asking = threading.Thread(target=order, args=(running, VpOffline("a", 0)))
             asking.start()
             leave(first, 0)
             asking.join(60)
@@ -236,3 +282,36 @@ def test_the_administrator_waits_for_a_guest_that_does_nothing(running: Daemon) 
             running.ask(VpOnline("a", 1))
         with peers.worker(running.runtime_dir, vp=1):
             assert running.ask(VpOnline("a", 1)) == {"vp": 1, "incarnation": 1}
+
+
+def test_the_administrator_hears_what_an_offline_waits_for(running: Daemon) -> None:
+    """Its worker has left, but meanwhile every other VP has lost its own: nobody could take what it has."""
+    with (
+        peers.guest(running.runtime_dir),
+        peers.worker(running.runtime_dir, vp=0) as other,
+        peers.worker(running.runtime_dir, vp=1) as first,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asking = pool.submit(running.ask, VpOffline("a", 1))
+        eventually(lambda: worker_view(running, 1, "a")["by_order"], "the order is given")
+        other.send(link.encode(link.Detached(0)))
+        eventually(lambda: worker_view(running, 0, "a")["state"] == "vacant", "VP 0 has no worker")
+        leave(first, 1)
+        with pytest.raises(
+            RefusedError,
+            match="VP 1: no other VP has a worker that could take what it has within 5 s; it goes on",
+        ):
+            asking.result(60)
+
+
+def test_nobody_waits_for_a_worker_of_a_guest_that_is_gone(running: Daemon) -> None:
+    """The order to have its VP back ends with the guest, and says so."""
+    with ThreadPoolExecutor(1) as pool:
+        with peers.guest(running.runtime_dir):
+            asking = pool.submit(running.ask, VpOnline("a", 1))
+            with pytest.raises(TimeoutError):
+                asking.result(0.2)
+        begun = time.monotonic()
+        with pytest.raises(RefusedError, match="VP 1: its guest is gone"):
+            asking.result(60)
+        assert time.monotonic() - begun < WORKER_PATIENCE

@@ -10,15 +10,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from tests.live.daemon import ROOT, Daemon, daemon, eventually
-from tests.live.guest_support import MODES, Mode
+from guest_client import Guest
+from guest_client.players import ThreadPlayers
+from host_client import Host
+from tests.live.daemon import GOES_ON, ROOT, Daemon, daemon, eventually, order
+from tests.live.guest_drivers import HELD, Held
+from tests.live.guest_support import MODES, Mode, Signaller, begin, callbacks, produce, seen
 from tests.live.restart_storm import kill_and_start, restart_storm
 from tests.live.storms import judge, let_pass
 from vmbusd.abi.attach import attach
 from vmbusd.abi.errors import LinkLost, RefusedError, ResourceError
+from vmbusd.abi.lasting import FAREWELL_TIMEOUT
 from vmbusd.abi.link import Code, Role
 from vmbusd.ctl.client import AdminClient
 from vmbusd.demo.storm import Storm, storm
@@ -29,7 +35,6 @@ pytestmark = pytest.mark.live
 
 VPS = 3
 CHANNELS = 64
-GOES_ON = "it goes on"
 
 
 @contextlib.contextmanager
@@ -61,18 +66,6 @@ def states(scene: Storm) -> list[str]:
     return found
 
 
-def order(running: Daemon, request: requests.Request) -> None:
-    """Give an order, and wait until it is done, also when the machine takes longer than the daemon waits."""
-    assert isinstance(request, VpOffline | VpOnline)
-    wanted = "online" if isinstance(request, VpOnline) else "offline"
-    try:
-        running.ask(request)
-    except RefusedError as error:
-        if GOES_ON not in str(error):
-            raise
-    eventually(lambda: state(running, request.vp) == wanted, f"VP {request.vp} is {wanted}", 60)
-
-
 def state(running: Daemon, vp: int) -> str:
     """The state of a VP, as the daemon sees it."""
     found: str = running.status("storm")["workers"][vp]["state"]
@@ -87,7 +80,7 @@ def test_every_vp_leaves_and_comes_back_in_a_storm(runtime_dir: Path, mode: Mode
         for last in range(VPS):
             others = [vp for vp in range(VPS) if vp != last]
             for vp in others:
-                done = running.ask(VpOffline("storm", vp))
+                done = order(running, VpOffline("storm", vp))
                 assert done["live"] not in (None, vp)
                 let_pass(scene, 500)
             with pytest.raises(RefusedError, match=f"VP {last} is the last that has a worker"):
@@ -172,7 +165,7 @@ def test_a_worker_that_comes_uninvited_is_refused(runtime_dir: Path) -> None:
     """While its VP is offline by order, with the reason; a guest that attaches anew has all its VPs."""
     with daemon(runtime_dir, "--partition", f"storm:{VPS}") as running:
         with storm(runtime_dir, "storm", vps=VPS, channels=4, host_processes=1, workers="thread"):
-            running.ask(VpOffline("storm", 1))
+            order(running, VpOffline("storm", 1))
             with pytest.raises(RefusedError, match="VP 1 of partition storm is offline by order") as caught:
                 attach(Role.GUEST_WORKER, "storm", runtime_dir=runtime_dir, vp=1)
             assert caught.value.code == Code.VP_OFFLINE
@@ -278,3 +271,40 @@ def test_what_a_dead_daemon_had_ordered_is_done_by_the_next(runtime_dir: Path) -
         scene.guest.vp_online(1, 60)
         eventually(scene.all_are_back, "every link is back", 60)
         scene.judge(all_retargets=False)
+
+
+def test_a_thread_that_leaves_is_heard_by_the_next_daemon(runtime_dir: Path) -> None:
+    """The daemon asks it to leave and dies before it reads the answer: the process lives on, so the thread
+    says it again until somebody hears it; the VP is offline, and may come back."""
+    arguments = ("--partition", "demo:2", "--grace", "60")
+    running = Daemon(runtime_dir, *arguments).wait_ready()
+    try:
+        with Host.connect("demo", runtime_dir=runtime_dir) as host, host.serving():
+            held = host.offer(Signaller(HELD))
+            with Guest.attach("demo", runtime_dir=runtime_dir) as guest:
+                guest.register(Held())
+                (channel,) = begin(guest)
+                channel.retarget(1)
+                produce(held)
+                eventually(lambda: callbacks(channel)[0], "VP 1 is in a callback")
+                played = cast("ThreadPlayers", guest._players)._played[1]
+                offline = guest._vp_orders.begin(1, online=False)
+                eventually(lambda: played.worker is not None and played.worker._asked, "it is to leave")
+                running.process.send_signal(signal.SIGSTOP)
+                stat = Path(f"/proc/{running.pid}/stat")
+                eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it has stopped")
+                channel.state[-1] = 1
+                played.thread.join(2 * FAREWELL_TIMEOUT)
+                assert played.thread.is_alive(), "nobody has heard it yet"
+                running.kill()
+                running.log.unlink()
+                running = Daemon(runtime_dir, *arguments).wait_ready()
+                offline.result(60)
+                assert guest.statistics()["vp_states"] == ["online", "offline"]
+                played.thread.join(60)
+                guest.vp_online(1, 60)
+                channel.retarget(1)
+                count = produce(held)
+                eventually(lambda: seen(held) == count, "VP 1 serves again")
+    finally:
+        running.close()

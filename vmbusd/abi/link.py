@@ -190,23 +190,26 @@ class Signal(msgspec.Struct, frozen=True):
 class VpOrder(msgspec.Struct, frozen=True):
     """From a guest's control link: take VP `vp` offline (`online` 0), or have it back (1); VpChanged answers.
 
-    The last VP that has a worker stays.
+    `tag` is the guest's own, not 0, and comes back in the answer. The last VP that has a worker stays.
     """
 
     kind: ClassVar[Kind] = Kind.VP_ORDER
     vp: U32
     online: U32
+    tag: U32
 
 
 class VpChanged(msgspec.Struct, frozen=True):
     """To a guest's control link, when somebody ordered VP `vp` offline or online. `state`: 3, its worker is
-    asked to leave and must not be replaced; 2, it is offline; 1, give it a worker if it has none. With a
-    `text` (UTF-8), the guest's own order is refused for this reason, and `state` is the VP's now.
+    asked to leave and must not be replaced; 2, it is offline; 1, give it a worker if it has none. `tag`:
+    the guest's order that this answers, 0 for none. With a `text` (UTF-8) that is refused for this reason,
+    and `state` is the VP's now.
     """
 
     kind: ClassVar[Kind] = Kind.VP_CHANGED
     vp: U32
     state: U32
+    tag: U32
     text: Tail
 
 

@@ -169,7 +169,8 @@ class LinkLost(msgspec.Struct, frozen=True, tag=15, array_like=True):
 
 class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     """Who plays a VP has changed: the state that its owner words show. `occupied`: by the worker link of this
-    VP, whose end is `occupied` becoming false; `asked`: that worker was asked to leave, by a packet."""
+    VP, whose end is `occupied` becoming false; `asked`: that worker was asked to leave, by a packet;
+    `handed_over`: it is offline and all that it had is another's, which a guest that ordered it is told."""
 
     vp: int
     state: int
@@ -178,15 +179,18 @@ class SeatSet(msgspec.Struct, frozen=True, tag=16, array_like=True):
     asked: bool
     recoveries: int
     redelivered: int
+    handed_over: bool
 
 
 class VpOrdered(msgspec.Struct, frozen=True, tag=20, array_like=True):
     """Somebody ordered a VP offline or `online`. `sequence`: the packet by which the guest did, 0 for the
-    administrator or a link without numbers; `refused`: the answer to a guest that may not."""
+    administrator or a link without numbers; `tag`: the guest's name for it, 0 for the administrator;
+    `refused`: the answer to a guest that may not."""
 
     vp: int
     online: bool
     sequence: int
+    tag: int
     refused: str
 
 

@@ -22,7 +22,7 @@ from vmbusd.abi.errors import VmbusError
 
 JOURNAL_MAGIC: Final = b"VMBJRNL\n"
 SNAPSHOT_MAGIC: Final = b"VMBSNAP\n"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of heads, records, inputs and states together; a daemon of another version begins anew."""
 HEAD: Final = struct.Struct("<8sIIII")
 RECORD: Final = struct.Struct("<IIQ")

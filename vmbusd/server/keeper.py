@@ -6,8 +6,9 @@ a snapshot is tried again at every look, and with it everything is kept again. S
 section 4.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -36,6 +37,7 @@ class Keeper:
         self._log = log
         self._kept = True
         self._over = False
+        self._holds = 0
         self._again = 0.0
 
     def begin(self, number: int = 0) -> None:
@@ -65,9 +67,18 @@ class Keeper:
         self.trouble = f"{reason}: {NOT_KEPT}"
         self._log.error("not kept", reason=self.trouble)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A packet is taken and what it asks is not kept yet, while others are heard: inside, no snapshot."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
     def settle(self, *, now: bool = False) -> None:
         """Between two inputs: write a snapshot if it is time for one, or if it is wanted `now`."""
-        if (self._kept and not now and not self._journal.due) or self._over:
+        if (self._kept and not now and not self._journal.due) or self._over or self._holds:
             return
         time_now = time.monotonic()
         if time_now < self._again and not now:

@@ -66,7 +66,11 @@ class GuestControl(Attached):
             body = link.decode_body(header, data)
             assert isinstance(body, link.VpOrder)
             number = header.sequence if self.session is not None else 0
-            self.partition.vps.ordered_by_guest(body.vp, online=bool(body.online), sequence=number)
+            # Before it is judged, workers are heard: a snapshot now would have the packet and not the order.
+            with self.partition.keeper.held():
+                self.partition.vps.ordered_by_guest(
+                    body.vp, online=bool(body.online), sequence=number, tag=body.tag
+                )
             return
         if header.kind != Kind.MESSAGE:
             raise self.misplaced(header)

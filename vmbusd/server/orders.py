@@ -26,7 +26,9 @@ async def retarget(partition: Partition, relid: int, vp: int) -> dict[str, objec
     partition.feed(None, inputs.Retarget(relid, vp))
     partition.log.info("retarget ordered", relid=relid, vp=vp, before=before)
     await _until(
-        partition, lambda: not orders.is_moving(relid), f"relid {relid}: its host has not acknowledged"
+        partition,
+        lambda: not orders.is_moving(relid),
+        lambda: f"relid {relid}: its host has not acknowledged",
     )
     now = orders.target(relid)
     if now != vp:
@@ -53,14 +55,17 @@ async def reset(partition: Partition) -> dict[str, object]:
     had_guest = partition.control is not None
     if partition.control is not None:
         partition.control.bye(Code.RESET, f"partition {partition.name} was reset")
-    await _until(partition, lambda: not partition.bus.resetting, "a device has not let go of its channel")
+    await _until(
+        partition, lambda: not partition.bus.resetting, lambda: "a device has not let go of its channel"
+    )
     return {"guest": had_guest}
 
 
 async def vp_offline(partition: Partition, vp: int) -> dict[str, object]:
     """Take a VP offline; done when its worker has left or is dead and its bits were handed over.
 
-    Raises UsageError for the last VP that has a worker, RefusedError while its worker does not leave.
+    Raises UsageError for the last VP that has a worker, RefusedError while its worker does not leave, or no
+    other VP has a worker any more.
     """
     vps = partition.vps
     _check(partition, "")
@@ -68,11 +73,13 @@ async def vp_offline(partition: Partition, vp: int) -> dict[str, object]:
     seat = vps.seats[vp]
     if not seat.unplugged:
         vps.unplug(vp)
-    await _until(
-        partition,
-        lambda: seat.state is VpState.OFFLINE or not seat.unplugged,
-        f"VP {vp}: its worker has not left",
-    )
+
+    def why_not() -> str:
+        if vps.live(vp) is None:
+            return f"VP {vp}: no other VP has a worker that could take what it has"
+        return f"VP {vp}: its worker has not left"
+
+    await _until(partition, lambda: seat.handed_over or not seat.unplugged, why_not)
     if not seat.unplugged:
         raise RefusedError(f"VP {vp}: ordered online meanwhile, or its guest is gone")
     return {"vp": vp, "live": partition.bus.orders.stand_in(vp)}
@@ -81,21 +88,24 @@ async def vp_offline(partition: Partition, vp: int) -> dict[str, object]:
 async def vp_online(partition: Partition, vp: int) -> dict[str, object]:
     """Have the guest give a VP a worker again; done when it has one.
 
-    Raises UsageError without a guest, RefusedError while it does not.
+    Raises UsageError without a guest, RefusedError while it does not, or when the guest is gone.
     """
     vps = partition.vps
     _check(partition, vps.objection(vp))
-    if partition.control is None:
+    guest = partition.control
+    if guest is None:
         raise UsageError(f"partition {partition.name} has no guest that could give VP {vp} a worker")
     seat = vps.settled(vp)
     if seat.unplugged or seat.state is not VpState.ONLINE:
         vps.plug(vp)
     await _until(
         partition,
-        lambda: seat.state is VpState.ONLINE or seat.unplugged,
-        f"VP {vp}: the guest has not given it a worker",
+        lambda: seat.state is VpState.ONLINE or seat.unplugged or partition.control is not guest,
+        lambda: f"VP {vp}: the guest has not given it a worker",
         limits.WORKER_PATIENCE,
     )
+    if partition.control is not guest:
+        raise RefusedError(f"VP {vp}: its guest is gone")
     if seat.unplugged:
         raise RefusedError(f"VP {vp}: ordered offline meanwhile")
     return {"vp": vp, "incarnation": seat.incarnation}
@@ -111,16 +121,16 @@ def _check(partition: Partition, objection: str) -> None:
 async def _until(
     partition: Partition,
     is_done: Callable[[], bool],
-    why_not: str,
+    why_not: Callable[[], str],
     patience: float = limits.ORDER_PATIENCE,
 ) -> None:
-    """Raises RefusedError saying `why_not` when it takes too long, or why the partition ended."""
+    """Raises RefusedError saying `why_not` then when it takes too long, or why the partition ended."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
     pause = limits.CLAIM_POLL_FIRST
     while not is_done():
         if loop.time() > deadline:
-            raise RefusedError(f"{why_not} within {patience:g} s; it goes on")
+            raise RefusedError(f"{why_not()} within {patience:g} s; it goes on")
         await asyncio.sleep(pause)
         pause = min(2 * pause, limits.CLAIM_POLL_MAX)
         if partition.dead is not None:

@@ -23,7 +23,7 @@ from vmbusd.server import limits
 from vmbusd.server.heartbeats import Heartbeats
 from vmbusd.server.inputs import SeatSet, VpOrdered
 from vmbusd.server.memory import Memory
-from vmbusd.server.seats import Occupant, Seat, VpState, changed_by, has_gone_offline
+from vmbusd.server.seats import Occupant, Seat, VpState, changed_by
 from vmbusd.server.steps import Step, Steps
 
 
@@ -88,18 +88,20 @@ class Vps:
         self._set_state(seat, VpState.ONLINE)
         self._tell_online(seat)
         for other in self.seats:
-            if other.state is VpState.OFFLINE:
+            if other.handed_over:
                 self._sweep(other.vp, vp)
-            elif other.state is VpState.VACANT and other.overdue:
+            elif other.state is VpState.OFFLINE or (other.state is VpState.VACANT and other.overdue):
                 self._retire(other, vp)
+            elif other.unplugged and other.worker is not None and not other.told_offline:
+                self._leave(other)
         return seat.incarnation
 
     def detached(self, vp: int) -> None:
         """The worker left in order: nothing of it touches the shared words any more."""
         seat = self.seats[vp]
         self._vacate(seat)
-        live = self.live(vp)
-        if live is not None:
+        # One that is to be offline is retired by now, and its page swept, if there is a VP that can have it.
+        if not seat.unplugged and (live := self.live(vp)) is not None:
             self._sweep(vp, live)
 
     def unlinked(self, vp: int) -> None:
@@ -161,45 +163,48 @@ class Vps:
             return f"VP {vp} is the last that has a worker"
         return f"no VP besides {vp} has a worker"
 
-    def unplug(self, vp: int, sequence: int = 0) -> None:
+    def unplug(self, vp: int, sequence: int = 0, tag: int = 0) -> None:
         """Take a VP offline, to which there is no objection: its state says when that is done."""
         seat = self.seats[vp]
-        self._ordered(VpOrdered(vp, False, sequence, ""))
+        self._ordered(VpOrdered(vp, False, sequence, tag, ""))
         seat.unplugged = True
         self._log.info("VP ordered offline", vp=vp)
         self._leave(seat)
 
-    def plug(self, vp: int, sequence: int = 0) -> None:
+    def plug(self, vp: int, sequence: int = 0, tag: int = 0) -> None:
         """Let a VP have a worker again; it is online once the guest has brought one."""
-        self._ordered(VpOrdered(vp, True, sequence, ""))
+        self._ordered(VpOrdered(vp, True, sequence, tag, ""))
         self.seats[vp].unplugged = False
         self._log.info("VP ordered online", vp=vp)
 
-    def ordered_by_guest(self, vp: int, *, online: bool, sequence: int) -> None:
-        """The guest's own order, in packet `sequence`: carried out, or refused by an answer."""
+    def ordered_by_guest(self, vp: int, *, online: bool, sequence: int, tag: int) -> None:
+        """The guest's own order `tag`, in packet `sequence`: carried out, or refused by an answer."""
         refused = self.objection(vp) if online else self.objection_to_unplug(vp)
         if refused:
-            self._ordered(VpOrdered(vp, online, sequence, refused))
+            self._ordered(VpOrdered(vp, online, sequence, tag, refused))
         else:
-            (self.plug if online else self.unplug)(vp, sequence)
+            (self.plug if online else self.unplug)(vp, sequence, tag)
 
     def _ordered(self, order: VpOrdered) -> None:
         self._keep(order)
-        state = VpState.VACANT if self.objection(order.vp) else self.seats[order.vp].state
-        self._tell(changed_by(order, state))
+        seat = None if self.objection(order.vp) else self.seats[order.vp].record()
+        self._tell(changed_by(order, seat))
 
     def _leave(self, seat: Seat) -> None:
         """The next step of taking an unplugged VP offline. May be done twice."""
         live = self.live(seat.vp)
         if seat.worker is not None:
-            if live is not None and not seat.told_offline:
+            if not seat.told_offline:
+                if live is None:
+                    # Whoever else had a worker has died: this one serves its channels until one comes.
+                    return
                 seat.told_offline = True
                 self._offline(seat.vp, live)
             self._ask_to_leave(seat)
         elif live is None:
             # Nobody could take its bits: they wait for the next worker of any VP.
             seat.overdue = True
-        elif seat.state is not VpState.OFFLINE:
+        elif not seat.handed_over:
             self._retire(seat, live)
 
     # -- a daemon starts again -----------------------------------------------------------------------------
@@ -215,6 +220,7 @@ class Vps:
         for seat, was in zip(self.seats, kept, strict=True):
             seat.state, seat.incarnation, seat.asked = VpState(was.state), was.incarnation, was.asked
             seat.recoveries, seat.redelivered = was.recoveries, was.redelivered
+            seat.handed_over = was.handed_over
             seat.worker = workers.get(seat.vp)
             seat.told_offline = seat.vp in offline
             seat.unplugged = seat.vp in unplugged
@@ -250,11 +256,10 @@ class Vps:
     # -- steps ---------------------------------------------------------------------------------------------
 
     def _set_state(self, seat: Seat, state: VpState) -> None:
-        before, seat.state = seat.state, state
+        seat.state = state
+        seat.handed_over = seat.handed_over and state is VpState.OFFLINE
         self._keep(seat.record())
         self._show(seat)
-        if seat.unplugged and has_gone_offline(before, state):
-            self._tell(link.VpChanged(seat.vp, state, b""))
 
     def _show(self, seat: Seat) -> None:
         peer = seat.worker.peer if seat.worker else None
@@ -311,7 +316,7 @@ class Vps:
             self._retire(seat, live)
 
     def _retire(self, seat: Seat, live: int) -> None:
-        """A VP without worker goes offline: first the word, then the targets, then the bits."""
+        """A VP without worker goes offline: the word, the targets, the bits; then the guest is told."""
         self._end_grace(seat)
         self._set_state(seat, VpState.OFFLINE)
         seat.told_offline = True
@@ -319,5 +324,10 @@ class Vps:
         self._offline(seat.vp, live)
         self._steps.reach(Step.RETIRE_TARGETS)
         moved = self._sweep(seat.vp, live)
+        if not seat.handed_over:
+            seat.handed_over = True
+            self._keep(seat.record())
+            if seat.unplugged:
+                self._tell(link.VpChanged(seat.vp, VpState.OFFLINE, 0, b""))
         say = self._log.info if seat.unplugged else self._log.warning
         say("VP retired", vp=seat.vp, live=live, bits_moved=moved)

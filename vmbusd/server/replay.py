@@ -24,7 +24,7 @@ from vmbusd.server import inputs
 from vmbusd.server.armed import FaultState
 from vmbusd.server.config import PartitionSpec
 from vmbusd.server.inputs import Key, SeatSet
-from vmbusd.server.seats import VpState, changed_by, has_gone_offline
+from vmbusd.server.seats import changed_by
 from vmbusd.server.state import LinkState, PartitionState
 
 Reserve = Callable[[tuple[int, ...]], None]
@@ -231,8 +231,7 @@ class Replay:
     def _ordered(self, what: inputs.VpOrdered) -> None:
         if what.sequence:
             self._heard((Role.GUEST_CONTROL, 0), what.sequence)
-        state = self.seats[what.vp].state if what.vp < len(self.seats) else VpState.VACANT
-        self._post_vp(changed_by(what, VpState(state)))
+        self._post_vp(changed_by(what, self.seats[what.vp] if what.vp < len(self.seats) else None))
         if not what.refused:
             (self.unplugged.discard if what.online else self.unplugged.add)(what.vp)
 
@@ -248,8 +247,8 @@ class Replay:
             session.post(link.encode(link.Detach(seat.vp), sequence=session.number()))
         if not seat.occupied:
             self.links.pop(key, None)
-        if has_gone_offline(self.seats[seat.vp].state, seat.state) and seat.vp in self.unplugged:
-            self._post_vp(link.VpChanged(seat.vp, seat.state, b""))
+        if seat.handed_over and not self.seats[seat.vp].handed_over and seat.vp in self.unplugged:
+            self._post_vp(link.VpChanged(seat.vp, seat.state, 0, b""))
         self.seats[seat.vp] = seat
 
 

@@ -42,7 +42,7 @@ class Occupant(Protocol):
 class Seat:
     """One VP. `asked`: its worker was asked to leave; `told_offline`: the bus was told that it has none, or
     will have none; `unplugged`: it is to be offline, by order; `overdue`: it is to be retired as soon as a VP
-    can take its bits."""
+    can take its bits; `handed_over`: it is offline, and its channels and bits are at another."""
 
     vp: int
     state: VpState = VpState.VACANT
@@ -55,25 +55,29 @@ class Seat:
     asked: bool = False
     told_offline: bool = False
     unplugged: bool = False
+    handed_over: bool = False
 
     def record(self) -> SeatSet:
         """What of it must survive the daemon."""
         occupied = self.worker is not None
         return SeatSet(
-            self.vp, self.state, self.incarnation, occupied, self.asked, self.recoveries, self.redelivered
+            self.vp,
+            self.state,
+            self.incarnation,
+            occupied,
+            self.asked,
+            self.recoveries,
+            self.redelivered,
+            self.handed_over,
         )
 
 
-def has_gone_offline(before: int, now: int) -> bool:
-    """Whether the guest that waits for it is to be told now."""
-    return now == VpState.OFFLINE and before != VpState.OFFLINE
-
-
-def changed_by(order: VpOrdered, state: VpState) -> link.VpChanged:
-    """What the guest is told of an order to a VP in this state."""
+def changed_by(order: VpOrdered, seat: SeatSet | None) -> link.VpChanged:
+    """What the guest is told of an order to a VP with this seat, None if there is no such VP."""
+    state = VpState(seat.state) if seat is not None else VpState.VACANT
     if not order.refused:
         if order.online:
             state = VpState.ONLINE
-        elif state is not VpState.OFFLINE:
+        elif seat is None or not seat.handed_over:
             state = VpState.LEAVING
-    return link.VpChanged(order.vp, state, order.refused.encode())
+    return link.VpChanged(order.vp, state, order.tag, order.refused.encode())

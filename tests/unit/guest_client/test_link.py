@@ -1,13 +1,16 @@
 """The link's thread over a socket pair: nothing blocks, nothing leaks, every end is told once."""
 
 import errno
+import math
 import os
 import socket
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from guest_client import link as guest_link
 from guest_client import posting
 from guest_client.link import LinkThread
 from vmbusd.abi import link
@@ -22,6 +25,9 @@ class Attached(LinkSocket):
     """A link without shared objects; `dead` makes it look truncated."""
 
     dead = False
+    role = link.Role.GUEST_WORKER
+    partition = "demo"
+    path = None
     welcome = link.Welcome(1, 1, 4096, 1, 0, 0, 1, bytes(16), 0, 0, 0, b"")
 
     def check(self) -> None:
@@ -213,6 +219,34 @@ def test_closing_twice_is_fine(ends: Ends) -> None:
     ends.thread.close()
     ends.thread.wake()
     assert ends.reasons == []
+
+
+def test_a_farewell_that_somebody_waits_for_is_waited_for_until_it_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long that takes, over whichever socket; a hurry ends the waiting."""
+    monkeypatch.setattr(guest_link, "FAREWELL_TIMEOUT", 0.05)
+    monkeypatch.setattr(guest_link, "SLICE", 0.05)
+    monkeypatch.setattr(
+        Attached, "welcome", msgspec.structs.replace(Attached.welcome, token=b"t" * 16, grace=60000)
+    )
+    for hurries in (False, True):
+        ends = Ends()
+        ends.thread.start()
+        closing = threading.Thread(target=ends.thread.close, args=(link.encode(link.Detached(1)), math.inf))
+        closing.start()
+        kinds = [link.decode_header(ends.theirs.recv(4096)).kind for _ in range(2)]
+        assert kinds == [link.Kind.CONFIRM, link.Kind.DETACHED]
+        closing.join(0.3)
+        assert closing.is_alive()
+        if hurries:
+            ends.thread.hurry()
+        else:
+            ends.theirs.send(link.encode(link.Confirm(1)))
+        closing.join(PATIENCE)
+        assert not closing.is_alive()
+        ends.attached.sock.close()
+        ends.theirs.close()
 
 
 class NoBuffers:

@@ -26,6 +26,22 @@ def test_open_creates_the_gpadl_and_then_opens() -> None:
     assert ends(tell(client, messages.OpenResult(5, 5, 0))) == {"open": None}
 
 
+def test_a_channel_may_be_closed_as_soon_as_it_is_open() -> None:
+    """By the answer to its open, for who asks while it is being opened; of any other it does nothing."""
+    client = connected(5)
+    assert not client.close_once_open(5)
+    begin_open(client, 5)
+    assert client.close_once_open(5)
+    tell(client, messages.GpadlCreated(5, 0xE1E10, 0))
+    assert client.close_once_open(5)
+    happened = tell(client, messages.OpenResult(5, 5, 0))
+    assert ends(happened) == {"open": None}
+    assert sent(happened) == [messages.Close(5)]
+    client = opened()
+    assert not client.close_once_open(5)
+    assert client.channels[5].phase is Phase.OPEN
+
+
 def test_the_messages_of_a_channels_life_are_linux_bytes() -> None:
     """Opening and closing a storage channel sends, byte for byte, what the Linux driver sends (vectors)."""
     vectors = Path(__file__).parents[2] / "vectors" / "control-messages.json"

@@ -41,7 +41,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self.died: list[int] = []
+        self.left: list[int] = []
         self.failures: list[VmbusError] = []
+        self.look: Callable[[], object] = lambda: None
         self.changed = threading.Condition()
 
     def on_death(self, vp: int) -> Orders:
@@ -49,6 +51,11 @@ class Watcher:
             self.died.append(vp)
             self.changed.notify_all()
         return {"lost": []}
+
+    def on_left(self, vp: int) -> Orders:
+        self.look()
+        self.left.append(vp)
+        return {"lost": ["left"]}
 
     def on_failure(self, error: VmbusError) -> None:
         with self.changed:
@@ -75,6 +82,7 @@ def supervise(running: list[Supervisor], watcher: Watcher, code: str, vps: int =
         vps,
         orders=lambda vp: {"vp": vp},
         died=watcher.on_death,
+        left=watcher.on_left,
         revived=lambda _: None,
         failed=watcher.on_failure,
         command=(sys.executable, "-c", code),
@@ -167,8 +175,8 @@ def test_workers_end_with_the_process_that_started_them(watcher: Watcher) -> Non
     script = f"""
 import sys
 from guest_client.supervisor import Supervisor
-supervisor = Supervisor(2, orders=lambda vp: {{}}, died=lambda vp: {{}}, revived=print, failed=print,
-                        command=(sys.executable, "-c", {GOOD!r}))
+supervisor = Supervisor(2, orders=lambda vp: {{}}, died=lambda vp: {{}}, left=lambda vp: {{}},
+                        revived=print, failed=print, command=(sys.executable, "-c", {GOOD!r}))
 supervisor.start()
 print(*supervisor.pids().values(), flush=True)
 sys.stdin.read()
@@ -186,6 +194,12 @@ sys.stdin.read()
 
 
 LEAVES = GOOD.replace('["die"]', '["leave"]').replace("sys.exit(3)", "sys.exit(0)")
+
+
+# One that leaves by itself, and dies of what the others are told then.
+LEAVES_ALONE = GOOD.replace('["die"]', '["left"]').replace(
+    "    if json", "    if json.loads(line)['lost'] == [first['vp']]:\n        sys.exit(0)\n    if json"
+)
 
 
 def test_a_worker_that_leaves_is_not_replaced_until_its_vp_is_wanted(
@@ -206,6 +220,24 @@ def test_a_worker_that_leaves_is_not_replaced_until_its_vp_is_wanted(
     assert set(supervisor.pids()) == {1}
     assert supervisor.statistics()["died"] == 0
     assert watcher.died == []
+
+
+def test_what_a_worker_left_behind_is_looked_at_when_it_is_gone(
+    watcher: Watcher, running: list[Supervisor]
+) -> None:
+    """When its process has ended and none other plays its VP yet; what is found the others are told."""
+    supervisor = supervise(running, watcher, LEAVES_ALONE)
+    supervisor.start()
+    old = supervisor.pids()
+    found: list[tuple[bool, list[int]]] = []
+    watcher.look = lambda: found.append((is_alive(old[1]), sorted(supervisor.pids())))
+    supervisor.take_offline(1, {"lost": [1]})
+    supervisor.bring_online(1)
+    wait_for_successor(supervisor, 1, old[1])
+    wait_for_successor(supervisor, 0, old[0])
+
+    assert found == [(False, [0])]
+    assert (watcher.left, watcher.died) == ([1], [0])
 
 
 def test_a_worker_that_dies_while_its_vp_goes_offline_is_not_replaced(

@@ -28,46 +28,78 @@ def test_an_order_is_a_packet_and_done_when_its_state_is_reached(
 ) -> None:
     """That a worker is asked to leave is no answer; nor is what becomes of another VP."""
     offline = orders.begin(2, online=False)
-    assert posted == [link.encode(link.VpOrder(2, 0))]
-    orders.take(link.VpChanged(2, LEAVING, b""))
-    orders.take(link.VpChanged(1, OFFLINE, b""))
+    assert posted == [link.encode(link.VpOrder(2, 0, 1))]
+    orders.take(link.VpChanged(2, LEAVING, 1, b""))
+    orders.take(link.VpChanged(1, OFFLINE, 0, b""))
     assert not offline.done()
-    orders.take(link.VpChanged(2, OFFLINE, b""))
+    orders.take(link.VpChanged(2, OFFLINE, 0, b""))
     assert offline.result(0) is None
     online = orders.begin(2, online=True)
-    orders.take(link.VpChanged(2, ONLINE, b""))
+    orders.take(link.VpChanged(2, ONLINE, 2, b""))
     assert online.result(0) is None
 
 
-def test_a_refusal_answers_the_oldest_order(orders: VpOrders) -> None:
+def test_a_refusal_answers_the_order_that_it_names(orders: VpOrders) -> None:
     """With the daemon's own words."""
     first, second = orders.begin(0, online=False), orders.begin(0, online=True)
-    orders.take(link.VpChanged(0, ONLINE, b"VP 0 is the last that has a worker"))
+    orders.take(link.VpChanged(0, ONLINE, 1, b"VP 0 is the last that has a worker"))
     with pytest.raises(RefusedError, match="VP 0 is the last"):
         first.result(0)
     assert not second.done()
-    orders.take(link.VpChanged(0, ONLINE, b""))
+    orders.take(link.VpChanged(0, ONLINE, 2, b""))
     assert second.result(0) is None
 
 
 def test_who_is_overtaken_hears_of_it(orders: VpOrders) -> None:
     """An offline that is turned round before it is reached is refused; all who wait for one state have it."""
     first, second = orders.begin(1, online=False), orders.begin(1, online=True)
-    orders.take(link.VpChanged(1, LEAVING, b""))
-    orders.take(link.VpChanged(1, ONLINE, b""))
+    orders.take(link.VpChanged(1, LEAVING, 1, b""))
+    orders.take(link.VpChanged(1, ONLINE, 2, b""))
     with pytest.raises(RefusedError, match="before it was offline"):
         first.result(0)
     assert second.result(0) is None
     calls = [orders.begin(1, online=False) for _ in range(2)]
-    orders.take(link.VpChanged(1, OFFLINE, b""))
+    orders.take(link.VpChanged(1, LEAVING, 3, b""))
+    orders.take(link.VpChanged(1, LEAVING, 4, b""))
+    orders.take(link.VpChanged(1, OFFLINE, 0, b""))
     assert [call.result(0) for call in calls] == [None, None]
+
+
+def test_what_answers_the_administrator_answers_nobody_here(orders: VpOrders) -> None:
+    """Each of the guest's orders waits for its own answer, whatever was done for somebody else before it."""
+    online = orders.begin(1, online=True)
+    orders.take(link.VpChanged(1, ONLINE, 0, b""))
+    assert not online.done()
+    orders.take(link.VpChanged(1, ONLINE, 1, b""))
+    assert online.result(0) is None
+    offline = orders.begin(1, online=False)
+    orders.take(link.VpChanged(1, OFFLINE, 0, b""))
+    orders.take(link.VpChanged(1, ONLINE, 0, b""))
+    assert not offline.done(), "the daemon has yet to read it"
+    orders.take(link.VpChanged(1, LEAVING, 2, b""))
+    orders.take(link.VpChanged(1, OFFLINE, 0, b""))
+    assert offline.result(0) is None
+    overtaken = orders.begin(1, online=False)
+    orders.take(link.VpChanged(1, LEAVING, 3, b""))
+    orders.take(link.VpChanged(1, ONLINE, 0, b""))
+    with pytest.raises(RefusedError, match="before it was offline"):
+        overtaken.result(0)
+
+
+def test_an_order_that_is_answered_at_once_is_done(orders: VpOrders) -> None:
+    """A VP that is offline already says so in the answer."""
+    offline = orders.begin(1, online=False)
+    orders.take(link.VpChanged(1, OFFLINE, 1, b""))
+    assert offline.result(0) is None
 
 
 def test_what_nobody_asked_for_is_no_error(orders: VpOrders) -> None:
     """The administrator's orders are told as well."""
     for state in (LEAVING, OFFLINE, ONLINE):
-        orders.take(link.VpChanged(1, state, b""))
-    orders.take(link.VpChanged(1, ONLINE, b"an answer to nobody"))
+        orders.take(link.VpChanged(1, state, 0, b""))
+        assert orders.is_unwanted(1) == (state != ONLINE)
+    orders.take(link.VpChanged(1, LEAVING, 9, b"an answer to nobody"))
+    assert not orders.is_unwanted(1)
 
 
 def test_the_end_of_the_link_ends_every_order(orders: VpOrders, posted: list[bytes]) -> None:
@@ -122,10 +154,24 @@ def test_a_vp_whose_link_ends_does_not_come() -> None:
 
     def post(_packet: bytes) -> None:
         guest.end()
-        answers.append(Timer(0.05, guest.take, [link.VpChanged(1, ONLINE, b"")]))
+        answers.append(Timer(0.05, guest.take, [link.VpChanged(1, ONLINE, 1, b"")]))
         answers[0].start()
 
     guest = Asking(post)
     with pytest.raises(LinkClosed, match="over"):
         guest.vp_online(1, None)
     answers[0].join()
+
+
+def test_a_vp_that_is_wanted_offline_meanwhile_is_not_waited_for() -> None:
+    """Whoever ordered it, and also without a timeout: it does not come."""
+
+    def answer() -> None:
+        guest.take(link.VpChanged(1, ONLINE, 1, b""))
+        guest.take(link.VpChanged(1, LEAVING, 0, b""))
+
+    answering = Timer(0.05, answer)
+    guest = Asking(lambda _: answering.start())
+    with pytest.raises(RefusedError, match="VP 1 was ordered offline before it had a worker"):
+        guest.vp_online(1, None)
+    answering.join()

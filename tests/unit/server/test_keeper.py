@@ -130,7 +130,7 @@ def test_what_has_ended_is_not_kept(scene: Scene) -> None:
         inputs.LinkMade(Role.HOST, 3, 4, 5, 6, 7, bytes(16)),
         inputs.LinkRenewed(Role.GUEST_WORKER, 3, bytes(16), b"1" * 16),
         inputs.LinkLost(3),
-        inputs.SeatSet(1, 2, 3, True, False, 4, 5),
+        inputs.SeatSet(1, 2, 3, True, False, 4, 5, True),
     ],
 )
 def test_every_input_survives_its_record(what: inputs.Input) -> None:

@@ -39,7 +39,8 @@ class Recorder:
 
     def keep(self, kept: SeatSet | VpOrdered) -> None:
         if isinstance(kept, SeatSet):
-            self.steps.append(f"keep {kept.vp} {VpState(kept.state).name}")
+            done = ", handed over" if kept.handed_over else ""
+            self.steps.append(f"keep {kept.vp} {VpState(kept.state).name}{done}")
 
 
 class Worker:
@@ -66,7 +67,7 @@ def scene() -> Iterator[tuple[Recorder, Vps]]:
         offline=lambda vp, live: recorder.steps.append(f"targets {vp} to {live}"),
         online=Mock(),
         keep=recorder.keep,
-        tell=Mock(),
+        tell=lambda what: recorder.steps.append(f"tell {what.vp} {VpState(what.state).name}"),
     )
     for vp in range(2):
         vps.admit(vp, Worker())
@@ -107,7 +108,28 @@ def test_a_retired_vp_is_kept_then_loses_its_targets_then_its_bits(scene: tuple[
         "keep 0 OFFLINE",
         "targets 0 to 1",
         "sweep 0 to 1",
+        "keep 0 OFFLINE, handed over",
         "sweep 0 to 1",
         "ring 0",
         "ring 1",
     ]
+
+
+def test_a_guest_is_told_that_its_vp_is_offline_when_it_is(scene: tuple[Recorder, Vps]) -> None:
+    """Its channels and its bits are at another VP by then; and once, also if another daemon does it again."""
+    recorder, vps = scene
+    vps.unplug(0)
+    recorder.steps.clear()
+
+    vps.detached(0)
+
+    assert recorder.steps == [
+        "keep 0 VACANT",
+        "keep 0 OFFLINE",
+        "targets 0 to 1",
+        "sweep 0 to 1",
+        "keep 0 OFFLINE, handed over",
+        "tell 0 OFFLINE",
+    ]
+    vps._retire(vps.seats[0], 1)
+    assert recorder.steps.count("tell 0 OFFLINE") == 1

@@ -19,6 +19,7 @@ from vmbusd.bus import saved
 from vmbusd.server import inputs, journal, objects, state
 from vmbusd.server.config import PartitionSpec
 from vmbusd.server.inputs import SeatSet
+from vmbusd.server.links import Worker
 from vmbusd.server.partition import Partition
 from vmbusd.server.replay import Replay
 from vmbusd.server.state import LinkState
@@ -64,14 +65,20 @@ def links_of(states: tuple[LinkState, ...]) -> dict[inputs.Key, tuple[object, ..
     return found
 
 
-def check(partition: Partition, directory: int) -> None:
-    """Read what is on disk now, replay it, and compare with the living state."""
-    lives = state.of(partition)
+def replayed(partition: Partition, directory: int) -> tuple[Replay, int]:
+    """What is on disk now, and the number of its last input."""
     read = journal.read(directory, partition.name)
     replay = Replay(state.decode(read.state), partition.spec, partition.memory.ram_size // PAGE)
     replay.run(read.number + 1, read.bodies, reserved)
+    return replay, read.number + len(read.bodies)
 
-    assert read.number + len(read.bodies) == partition.keeper.number
+
+def check(partition: Partition, directory: int) -> None:
+    """Read what is on disk now, replay it, and compare with the living state."""
+    lives = state.of(partition)
+    replay, number = replayed(partition, directory)
+
+    assert number == partition.keeper.number
     assert saved.decode(lives.bus) == replay.bus.save()
     assert lives.seats == tuple(replay.seats)
     assert set(lives.offline) == replay.offline
@@ -104,10 +111,10 @@ class Scene:
     def __init__(self, running: InProcess, directory: int) -> None:
         self.running = running
         self.partition = running.daemon.partitions["a"]
-        self._directory = directory
+        self.directory = directory
 
     def check(self) -> None:
-        self.running.call(lambda: check(self.partition, self._directory))
+        self.running.call(lambda: check(self.partition, self.directory))
 
 
 @pytest.fixture
@@ -177,6 +184,34 @@ def test_vps_that_come_and_go_are_replayed(
                 guest.vp_offline(1)
             scene.check()
             assert vps.seats[1].unplugged
+
+
+def test_no_snapshot_has_a_packet_without_the_order_in_it(
+    scene: Scene, runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a guest's order is judged workers are heard, and a snapshot may be due then: it has to wait, or a
+    daemon that dies there would have taken the packet and never heard of the order."""
+    partition, key = scene.partition, (Role.GUEST_CONTROL, 0)
+    judged: list[tuple[int, int]] = []
+    heard = Worker.catch_up
+
+    def catch_up(worker: Worker) -> None:
+        heard(worker)
+        partition.keeper.settle()
+        replay, _ = replayed(partition, scene.directory)
+        control, session = replay.links[key], partition.control and partition.control.session
+        assert session
+        assert control.session is not None
+        judged.append((control.session.received, session.received))
+
+    with Guest.attach("a", runtime_dir=runtime_dir) as guest:
+        guest.start(2, "thread")
+        monkeypatch.setattr(Worker, "catch_up", catch_up)
+        monkeypatch.setattr(journal, "RECORDS", 0)
+        guest.vp_offline(1)
+        monkeypatch.undo()
+    assert judged
+    assert all(kept < taken for kept, taken in judged)
 
 
 def test_a_replay_goes_on_from_every_snapshot(
@@ -278,7 +313,7 @@ def test_of_the_last_input_the_machine_is_asked_again(
 def test_a_seat_says_once_that_its_worker_is_to_leave(scene: Scene) -> None:
     """The packet that asks for it is in the session once, however often the seat is kept."""
     made = inputs.LinkMade(Role.GUEST_WORKER, 1, 1, 1, 0, 0, bytes(range(16)))
-    seat = SeatSet(1, 3, 1, True, True, 0, 0)
+    seat = SeatSet(1, 3, 1, True, True, 0, 0, False)
     lives = scene.running.call(lambda: state.of(scene.partition))
     replay = Replay(lives, scene.partition.spec, scene.partition.memory.ram_size // PAGE)
     bodies = [inputs.encode(what) for what in (made, seat, seat)]

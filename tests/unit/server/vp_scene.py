@@ -6,6 +6,8 @@ import secrets
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from vmbusd.abi import layout
 from vmbusd.abi.native import EventFlags, Words
 from vmbusd.server import log
@@ -42,7 +44,7 @@ class Scene:
         self.memory = Memory(self.objects, partition="a", vps=VPS, ram_size=4096)
         self.told: list[tuple[int, ...]] = []
         self.kept: list[SeatSet | VpOrdered] = []
-        self.changed: list[tuple[int, int, bytes]] = []
+        self.changed: list[tuple[int, int, int, bytes]] = []
         self.workers: dict[int, Worker] = {}
         self._left: int | None = None
         self._error: type[Exception] = Exception
@@ -61,7 +63,7 @@ class Scene:
             offline=lambda vp, live: self._step(lambda: self.told.append((vp, live))),
             online=lambda vp: self._step(lambda: self.told.append((vp,))),
             keep=lambda seat: self._step(lambda: self.kept.append(seat)),
-            tell=lambda what: self._step(lambda: self.changed.append((what.vp, what.state, what.text))),
+            tell=lambda what: self._step(lambda: self.changed.append(msgspec.structs.astuple(what))),
         )
 
     def fail_after(self, steps: int | None, error: type[Exception]) -> None:

@@ -27,12 +27,19 @@ MoveMany = Callable[[Sequence[Move]], Iterable[Exception | None]]
 class Retargeter:
     """A thread that moves `channels`; started and stopped any number of times.
 
-    `rate`: moves a second, None for as many as there can be, 0 for none. Attributes: `moved`, moves that were
-    answered with success; `refused`, of channels that went away meanwhile.
+    `rate`: moves a second, None for as many as there can be, 0 for none; `at_once`: the most that `move_many`
+    gets. Attributes: `moved`, moves that were answered with success; `refused`, of channels that went away
+    meanwhile.
     """
 
     def __init__(
-        self, channels: Sequence[Channel], vps: int, move_many: MoveMany, rate: float | None = None
+        self,
+        channels: Sequence[Channel],
+        vps: int,
+        move_many: MoveMany,
+        rate: float | None = None,
+        *,
+        at_once: int = IN_FLIGHT,
     ) -> None:
         self.moved = 0
         self.refused = 0
@@ -40,6 +47,7 @@ class Retargeter:
         self._vps = vps
         self._move_many = move_many
         self._rate = rate
+        self._at_once = min(at_once, len(channels))
         self._dice = random.Random(vps * 4099 + len(channels))
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, "retargeter")
@@ -64,7 +72,7 @@ class Retargeter:
         self._threads.shutdown()
 
     def _run(self) -> None:
-        most = min(IN_FLIGHT, len(self._channels))
+        most = self._at_once
         at_once = most if self._rate is None else max(1, min(most, int(self._rate * PACE_SECONDS)))
         pause = at_once / self._rate if self._rate else 0.0
         due = time.monotonic()

@@ -47,6 +47,25 @@ def test_every_move_goes_to_another_vp() -> None:
     assert retargeter.moved == 3 * len(batches)
 
 
+def test_no_more_are_moved_at_once_than_was_said() -> None:
+    """Whoever moves them has so many under way."""
+    seen = threading.Event()
+    sizes: set[int] = set()
+
+    def move(moves: Sequence[Move]) -> Iterable[Exception | None]:
+        sizes.add(len(moves))
+        seen.set()
+        return [None] * len(moves)
+
+    retargeter = Retargeter(make_channels(64), 4, move, at_once=16)
+    retargeter.start()
+    assert seen.wait(30)
+    retargeter.stop()
+    retargeter.close()
+
+    assert sizes == {16}
+
+
 @pytest.mark.parametrize(("vps", "rate"), [(1, None), (4, 0.0)])
 def test_nothing_is_moved_with_one_vp_or_a_rate_of_nothing(vps: int, rate: float | None) -> None:
     """Starting and stopping is fine all the same."""

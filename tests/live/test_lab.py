@@ -1,6 +1,7 @@
 """The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -89,6 +90,32 @@ def test_one_design_alone(design: str, name: str) -> None:
     assert status == 0, errors
     assert f"No channel was moved. The {name} lost nothing." in output
     assert "dropped, all slices" in output
+
+
+@pytest.mark.live
+def test_the_directory_it_is_called_from_is_no_place_to_import_from(tmp_path: Path) -> None:
+    """A file there with the name of a package breaks neither daemon nor hosts nor workers, as with ./dev."""
+    for name in ("structlog", "msgspec", "random"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the wrong {name}')\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "vmbusd", "lab"),
+            "--seconds",
+            "0.4",
+            "--slices",
+            "1",
+            "--channels",
+            "4",
+        ],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.live

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from guest_client.supervisor import same_imports
 from vmbusd.abi import paths
 from vmbusd.demo.cell import DemoError
 
@@ -44,7 +45,8 @@ class HostProcess:
         if cpu is not None:
             arguments += ["--cpu", str(cpu)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vmbusd.demo.host", *arguments],
+            [sys.executable, "-P", "-m", "vmbusd.demo.host", *arguments],
+            env=same_imports(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -135,9 +137,10 @@ def own_daemon(partition: str, vps: int) -> Iterator[Path]:
     with (directory / "log").open("w+b") as log, _removed(directory):
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "vmbusd", "run", "--exit-with-parent"),
+                *(sys.executable, "-P", "-m", "vmbusd", "run", "--exit-with-parent"),
                 *("--runtime-dir", str(runtime_dir), "--partition", f"{partition}:{vps}"),
             ],
+            env=same_imports(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

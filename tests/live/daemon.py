@@ -202,3 +202,21 @@ def as_user(uid: int | None, work: Callable[[], str]) -> str:
             return result.read().decode()
     finally:
         os.waitpid(pid, 0)
+
+
+def children(pid: int) -> dict[int, list[str]]:
+    """The living children of a process by their command lines; none once it is gone."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return found
+
+
+def daemon_of(pid: int) -> tuple[int, Path] | None:
+    """The daemon that a demo or lab runs for itself, and its runtime directory; None while there is none."""
+    for child, words in children(pid).items():
+        if "--exit-with-parent" in words:
+            return child, Path(words[words.index("--runtime-dir") + 1])
+    return None

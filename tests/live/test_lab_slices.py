@@ -1,11 +1,16 @@
 """Slices of the lab in which something goes wrong that is not the lists' fault: it is told, not hidden."""
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from tests.live.daemon import daemon_of, eventually
 from tests.live.lab_drivers import Forgetful
+from vmbusd.abi.errors import TimedOut
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import scene as scenes
 from vmbusd.lab.scene import Scene
@@ -23,6 +28,19 @@ def lab_scene(vps: int = 2, channels: int = 16) -> Iterator[Scene]:
         yield running
 
 
+@contextmanager
+def once_moving(running: Scene, act: Callable[[], None]) -> Iterator[None]:
+    """Does something from another thread as soon as channels are being moved."""
+    thread = threading.Thread(
+        target=lambda: (eventually(lambda: running.retargeter.moved, "a move"), act()), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def test_a_callback_that_never_reaches_its_driver_is_a_drop_of_the_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -36,3 +54,21 @@ def test_a_callback_that_never_reaches_its_driver_is_a_drop_of_the_table(
     assert slice_.missed == 0
     assert slice_.drops[-1][1] == slice_.dropped
     assert slice_.first_drop_seconds == slice_.drops[-1][0]
+
+
+@pytest.mark.parametrize("design", ["per_cpu", "global"])
+def test_a_move_that_is_not_answered_ends_the_slice(design: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that stands still is told with the channel, long before the slice would be over."""
+    monkeypatch.setattr(scenes, "ORDER_SECONDS", 0.5)
+    with lab_scene() as running:
+        found = daemon_of(os.getpid())
+        assert found is not None
+        daemon = found[0]
+        try:
+            with (
+                once_moving(running, lambda: os.kill(daemon, signal.SIGSTOP)),
+                pytest.raises(TimedOut, match=r"the move of relid \d+ was not answered within 0\.5 s"),
+            ):
+                play(running, design, 60)
+        finally:
+            os.kill(daemon, signal.SIGCONT)

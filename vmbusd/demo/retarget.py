@@ -59,6 +59,11 @@ class Retargeter:
             self._stop.clear()
             self._running = self._threads.submit(self._run)
 
+    def check(self) -> None:
+        """Raises what ended it, if something did."""
+        if self._running is not None and self._running.done():
+            self._running.result()
+
     def stop(self) -> None:
         """End; what is under way is answered first. Raises what ended it before."""
         self._stop.set()

@@ -1,7 +1,7 @@
 """`vmbusd lab`: per-CPU lists and the global table under the same storm, in alternating slices.
 
-Exit status: 0 when the global table lost nothing, 1 otherwise, 2 when the lab could not be set up. Options,
-JSON keys and how each number is measured: docs/lab.md. `--replay` is `replay`.
+Exit status: 0 when the global table lost nothing, 1 when it did; others are `ending`'s. Options, JSON keys
+and how each number is measured: docs/lab.md. `--replay` is `replay`.
 """
 
 import json

@@ -77,7 +77,11 @@ class _Reading(msgspec.Struct, frozen=True):
 
 
 def play(scene: Scene, design: str, seconds: float) -> Slice:
-    """Let the storm blow for so long in one design. Raises DemoError when it does not come to rest."""
+    """Let the storm blow for so long in one design.
+
+    Raises DemoError when it does not come to rest, TimedOut when a move is not answered, VmbusError when a
+    process of it ends.
+    """
     scene.begin(DESIGNS[design])
     before = _Reading.of(scene)
     begun = time.monotonic_ns()
@@ -104,6 +108,7 @@ def _watch(scene: Scene, begun: int, seconds: float) -> list[tuple[float, int]]:
         time.sleep(min(SAMPLE_SECONDS, seconds - now))
         so_far = sum(_counts(scene, "dropped"))
         drops.append(((time.monotonic_ns() - begun) / 1e9, so_far))
+        scene.retargeter.check()
         for host in scene.storm.hosts:
             host.read()
             if host.process.poll() is not None:

@@ -1,17 +1,20 @@
 """The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
 
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.test_demo import descendants, wait_until
+from tests.live.daemon import daemon_of, eventually
+from tests.live.test_demo import descendants
+from vmbusd.abi import paths
+from vmbusd.abi.native import VpWork
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("dropped", "hung", "lost", "overlaps")
@@ -127,27 +130,66 @@ def test_a_wrong_option_starts_nothing() -> None:
     assert "argument --channels: 4096 is not in 1..2047" in errors
 
 
+def objects_of(instance: str) -> list[str]:
+    return [name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name]
+
+
+def storm_blows(instance: str, partition: str, vps: int) -> bool:
+    """Whether a worker has called anybody."""
+    with (
+        open(f"/dev/shm/vmbusd-{instance}-{partition}-vpwork", "rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory,
+    ):
+        work = VpWork(memory, vps)
+        called = any(work.statistics(vp)["callbacks"] for vp in range(vps))
+        del work
+    return called
+
+
 @pytest.mark.live
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM in the middle of a storm: the status says which, nothing and nobody is left."""
+@pytest.mark.parametrize(
+    ("command", "number", "reaches"),
+    [
+        ("lab", signal.SIGTERM, "one"),
+        ("lab", signal.SIGINT, "one"),
+        ("lab", signal.SIGINT, "all"),
+        ("lab", signal.SIGHUP, "all"),
+        ("demo", signal.SIGINT, "all"),
+        ("demo", signal.SIGHUP, "all"),
+    ],
+)
+def test_a_signal_ends_it_in_order(command: str, number: signal.Signals, reaches: str) -> None:
+    """SIGTERM, Ctrl-C, a closed terminal, in the middle of a storm: the status says which, nobody says a
+    word, no process, no object and no directory is left. A terminal signals every process that it runs."""
+    words = (command, "--seconds", "60", "--vps", "2", "--channels", "16")
     lab = subprocess.Popen(
-        [sys.executable, "-m", "vmbusd", "lab", "--seconds", "60", "--vps", "2", "--channels", "16"],
+        ["env", "--default-signal", sys.executable, "-m", "vmbusd", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     assert lab.stdout is not None
     try:
-        assert lab.stdout.readline().startswith(b"opening 16 channels for 2 VPs")
-        # The daemon, two hosts, two workers: then the storm begins.
-        wait_until(lambda: len(descendants(lab.pid)) == 5)
-        time.sleep(1)
+        assert lab.stdout.readline().startswith(b"opening 16 channels")
+        daemon, runtime_dir = eventually(lambda: daemon_of(lab.pid), "its daemon")
+        # The daemon, two hosts, two workers: then, once all channels are open, the storm begins.
+        eventually(lambda: len(descendants(lab.pid)) == 5, "its processes")
+        instance = (runtime_dir / paths.INSTANCE_FILE).read_text().strip()
+        eventually(lambda: storm_blows(instance, command, 2), "the storm")
         family = descendants(lab.pid)
-        lab.send_signal(number)
-        assert lab.wait(30) == 128 + number
+        assert objects_of(instance)
+        assert daemon in family
+        if reaches == "all":
+            os.killpg(lab.pid, number)
+        else:
+            lab.send_signal(number)
+        _, errors = lab.communicate(timeout=30)
+        assert (lab.returncode, errors) == (128 + number, b"")
     finally:
         lab.kill()
         lab.wait()
         lab.stdout.close()
-    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+    eventually(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], "no process is left")
+    assert objects_of(instance) == []
+    assert not runtime_dir.parent.exists()

@@ -31,9 +31,12 @@ def lab_scene(vps: int = 2, channels: int = 16) -> Iterator[Scene]:
 @contextmanager
 def once_moving(running: Scene, act: Callable[[], None]) -> Iterator[None]:
     """Does something from another thread as soon as channels are being moved."""
-    thread = threading.Thread(
-        target=lambda: (eventually(lambda: running.retargeter.moved, "a move"), act()), daemon=True
-    )
+
+    def wait() -> None:
+        eventually(lambda: running.retargeter.moved, "a move")
+        act()
+
+    thread = threading.Thread(target=wait)
     thread.start()
     try:
         yield

@@ -51,6 +51,9 @@ class Retargeter:
         self._dice = random.Random(vps * 4099 + len(channels))
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, "retargeter")
+        # Its thread is there before there is anything to move: one whose start was interrupted by a signal is
+        # known to nobody, and `close` would not wait for what it has under way.
+        self._threads.submit(int)
         self._running: Future[None] | None = None
 
     def start(self) -> None:

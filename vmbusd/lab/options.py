@@ -1,6 +1,7 @@
 """The command line of `vmbusd lab`."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,10 @@ def _picture(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text} does not end in .png")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: there is no directory {path.parent}")
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is there and is no file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: no permission to write there")
     return path
 
 

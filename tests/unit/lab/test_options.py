@@ -1,5 +1,6 @@
 """The lab's command line: what is asked for, and the errors that name what is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,34 @@ def test_a_wrong_option_is_named(words: str, text: str, capsys: pytest.CaptureFi
 
     assert ended.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_picture_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before the storm, not after it."""
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(SystemExit):
+        parse(["--plot", str(tmp_path / "a.png")])
+
+    assert f"argument --plot: {tmp_path}/a.png is there and is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_picture_can_be_written(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file, if it is there, else its directory; said before the storm. (Root may write everything.)"""
+    picture = tmp_path / "a.png"
+    if there:
+        picture.touch()
+    asked: list[tuple[Path, int]] = []
+
+    def refuse(path: Path, mode: int) -> bool:
+        asked.append((path, mode))
+        return False
+
+    monkeypatch.setattr(os, "access", refuse)
+    with pytest.raises(SystemExit):
+        parse(["--plot", str(picture)])
+
+    assert asked == [(picture if there else tmp_path, os.W_OK)]
+    assert f"argument --plot: {picture}: no permission to write there" in capsys.readouterr().err

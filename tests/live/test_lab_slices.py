@@ -11,6 +11,7 @@ import pytest
 from tests.live.daemon import daemon_of, eventually
 from tests.live.lab_drivers import Forgetful
 from vmbusd.abi.errors import TimedOut
+from vmbusd.demo.cell import DemoError
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import scene as scenes
 from vmbusd.lab.scene import Scene
@@ -75,3 +76,14 @@ def test_a_move_that_is_not_answered_ends_the_slice(design: str, monkeypatch: py
                 play(running, design, 60)
         finally:
             os.kill(daemon, signal.SIGCONT)
+
+
+def test_a_worker_that_dies_ends_the_slice() -> None:
+    """It had taken what no counter knows: that is no drop of either design, and no result."""
+    with lab_scene() as running:
+        pid = running.storm.guest.statistics()["workers"]["pids"][1]
+        with (
+            once_moving(running, lambda: os.kill(pid, signal.SIGKILL)),
+            pytest.raises(DemoError, match="the worker of VP 1 died in the middle of a slice"),
+        ):
+            play(running, "global", 60)

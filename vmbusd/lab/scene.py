@@ -50,6 +50,7 @@ class Scene:
         )
         self._pages = [EventFlags(attached[Object.EVENTS], layout.PAGE * vp) for vp in range(vps)]
         self._work = VpWork(attached[Object.VPWORK], vps)
+        self._died, self._pids = self._workers()
         self.retargeter = Retargeter(storm.channels, vps, self._move_many, rate, at_once=MOVES_AT_ONCE)
 
     def begin(self, design: int) -> None:
@@ -59,11 +60,31 @@ class Scene:
         made to agree with the targets, on the VPs that own them; moves of a slice that played the other
         design have left them behind.
         """
+        self._died, self._pids = self._workers()
         for _, words in self.storm.oracle.cells:
             words.store(cell.SEEN, words.load(cell.PRODUCED))
         if design == PER_CPU:
             self._home()
         self.lists.begin(design)
+
+    def check(self) -> None:
+        """Raises what has ended since `begin` and should not have: the moves, a host, a worker.
+
+        What a worker that died had taken is not in its counters, so the slice has no result.
+        """
+        self.retargeter.check()
+        for host in self.storm.hosts:
+            if host.process.poll() is not None:
+                raise DemoError(f"host process {host.process.pid} ended in the middle of a slice")
+        died, pids = self._workers()
+        if died != self._died:
+            gone = ", ".join(str(vp) for vp, pid in self._pids.items() if pids.get(vp) != pid)
+            raise DemoError(f"the worker of VP {gone} died in the middle of a slice")
+
+    def _workers(self) -> tuple[int, dict[int, int]]:
+        """How many workers have died so far, then the process of each VP."""
+        workers = self.storm.guest.statistics()["workers"]
+        return workers["died"], workers["pids"]
 
     def _home(self) -> None:
         for channel in self.storm.channels:

@@ -73,13 +73,15 @@ def test_without_moves_neither_design_loses_anything() -> None:
 
 @pytest.mark.live
 def test_a_rate_is_kept() -> None:
-    """No more moves than were asked for, and few moves are enough for a loss to be possible, not certain."""
-    status, output, errors = run_lab("--json", "--seconds", "2", "--slices", "2", "--retarget-rate", "50")
+    """Over all slices of a design together, how short each of them may be: no more than was asked for."""
+    status, output, errors = run_lab("--json", "--seconds", "4", "--slices", "5", "--retarget-rate", "5")
 
     assert status == 0, errors
     result = json.loads(output)
     for design in ("per_cpu", "global"):
-        assert all(0 < one["moves"] <= 50 * (one["seconds"] + 1) for one in result[design]["slices"])
+        slices = result[design]["slices"]
+        # It runs a little longer than its slice, until the hosts have stopped.
+        assert 0 < sum(one["moves"] for one in slices) <= 5 * sum(one["seconds"] + 0.1 for one in slices)
 
 
 @pytest.mark.live

@@ -34,7 +34,7 @@ REST_SECONDS: Final = 30.0
 
 
 class Scene:
-    """A running scene: `storm`, `lists`, `retargeter`. Made by `scene()`."""
+    """A running scene: `storm`, `lists`; `retargeter`, of the design that is played. Made by `scene()`."""
 
     def __init__(self, storm: Storm, lists: Lists, rate: float | None) -> None:
         attached = storm.guest.attached
@@ -51,7 +51,12 @@ class Scene:
         self._pages = [EventFlags(attached[Object.EVENTS], layout.PAGE * vp) for vp in range(vps)]
         self._work = VpWork(attached[Object.VPWORK], vps)
         self._died, self._pids = self._workers()
-        self.retargeter = Retargeter(storm.channels, vps, self._move_many, rate, at_once=MOVES_AT_ONCE)
+        # One for each design: what one of them is owed at the end of a slice is moved in its own next one.
+        self._retargeters = {
+            design: Retargeter(storm.channels, vps, self._move_many, rate, at_once=MOVES_AT_ONCE)
+            for design in (GLOBAL, PER_CPU)
+        }
+        self.retargeter = self._retargeters[GLOBAL]
 
     def begin(self, design: int) -> None:
         """At rest: play `design` from now on, from a clean state.
@@ -66,6 +71,7 @@ class Scene:
         if design == PER_CPU:
             self._home()
         self.lists.begin(design)
+        self.retargeter = self._retargeters[design]
 
     def check(self) -> None:
         """Raises what has ended since `begin` and should not have: the moves, a host, a worker.
@@ -132,7 +138,8 @@ class Scene:
 
     def close(self) -> None:
         """Let go of guest memory, whatever state the scene is in."""
-        self.retargeter.close()
+        for retargeter in self._retargeters.values():
+            retargeter.close()
         del self.lists, self._mover, self._pages, self._work
 
 

@@ -42,6 +42,11 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("--channels 2048", "argument --channels: 2048 is not in 1..2047"),
         ("--retarget-rate -1", "argument --retarget-rate: -1 is not in 0..1000000"),
         ("--retarget-rate nan", "argument --retarget-rate: nan is not in 0..1000000"),
+        (
+            "--retarget-rate 1e-12",
+            "argument --retarget-rate: 1e-12 a second is no move in the 10 s of a design; 0 moves none",
+        ),
+        ("--design global --retarget-rate 0.4 --seconds 2", "is no move in the 2 s of a design"),
         ("--slices 0", "argument --slices: 0 is not in 1..1000"),
         ("--plot a.jpg", "argument --plot: a.jpg does not end in .png"),
         ("--plot nowhere/a.png", "argument --plot: nowhere/a.png: there is no directory nowhere"),

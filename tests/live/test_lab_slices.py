@@ -14,6 +14,7 @@ from vmbusd.abi.errors import TimedOut
 from vmbusd.demo.cell import DemoError
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab import scene as scenes
+from vmbusd.lab.percpu import GLOBAL, PER_CPU
 from vmbusd.lab.scene import Scene
 from vmbusd.lab.slices import play
 
@@ -43,6 +44,23 @@ def once_moving(running: Scene, act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+def test_counting_begins_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers that bring the lists home are awake: they sleep again before anything is counted."""
+    rests: list[tuple[int, list[int | None]]] = []
+    with lab_scene(channels=4) as running:
+
+        def rest() -> None:
+            lists = [running.lists.vp_of(channel.relid) for channel in running.storm.channels]
+            rests.append((running.lists.design, lists))
+
+        targets = [channel.target_vp for channel in running.storm.channels]
+        monkeypatch.setattr(running, "rest", rest)
+        running.begin(PER_CPU)
+
+        assert running.lists.design == PER_CPU
+    assert rests == [(GLOBAL, targets)]
 
 
 def test_a_callback_that_never_reaches_its_driver_is_a_drop_of_the_table(

@@ -56,9 +56,14 @@ def _slice_seconds(options: Options) -> float:
     return options.seconds / (options.slices * len(options.designs))
 
 
+def in_turn(designs: Sequence[str], slices: int) -> list[str]:
+    """So many slices of each design: A B B A A B ..., so that neither is always the first on cold workers."""
+    return [design for number in range(slices) for design in designs[:: -1 if number % 2 else 1]]
+
+
 def _play(options: Options) -> list[Slice]:
     """All slices, the designs in turn."""
-    order = [design for _ in range(options.slices) for design in options.designs]
+    order = in_turn(options.designs, options.slices)
     done: list[Slice] = []
     with (
         own_daemon(PARTITION, options.vps) as runtime_dir,

@@ -70,6 +70,8 @@ class Scene:
             words.store(cell.SEEN, words.load(cell.PRODUCED))
         if design == PER_CPU:
             self._home()
+            # Its orders have woken the workers, whose counters are about to begin at zero.
+            self.rest()
         self.lists.begin(design)
         self.retargeter = self._retargeters[design]
 

@@ -52,3 +52,9 @@ def test_a_picture_that_cannot_be_drawn_takes_no_result_away(
         run.main(["--json", "--plot", str(tmp_path / "a.png")])
 
     assert json.loads(capsys.readouterr().out)["per_cpu"]["dropped"] == 3
+
+
+def test_designs_take_turns_in_coming_first() -> None:
+    """What only the first slice pays for is not always the same design's."""
+    assert run.in_turn(("a", "b"), 3) == ["a", "b", "b", "a", "a", "b"]
+    assert run.in_turn(("a",), 2) == ["a", "a"]

@@ -1,7 +1,6 @@
 """The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
 
 import json
-import mmap
 import os
 import signal
 import subprocess
@@ -11,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.live.daemon import daemon_of, eventually
+from tests.live.daemon import daemon_of, eventually, has_called, objects_of
 from tests.live.test_demo import descendants
 from vmbusd.abi import paths
-from vmbusd.abi.native import VpWork
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("dropped", "hung", "lost", "overlaps")
@@ -132,22 +130,6 @@ def test_a_wrong_option_starts_nothing() -> None:
     assert "argument --channels: 4096 is not in 1..2047" in errors
 
 
-def objects_of(instance: str) -> list[str]:
-    return [name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name]
-
-
-def storm_blows(instance: str, partition: str, vps: int) -> bool:
-    """Whether a worker has called anybody."""
-    with (
-        open(f"/dev/shm/vmbusd-{instance}-{partition}-vpwork", "rb") as file,
-        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory,
-    ):
-        work = VpWork(memory, vps)
-        called = any(work.statistics(vp)["callbacks"] for vp in range(vps))
-        del work
-    return called
-
-
 @pytest.mark.live
 @pytest.mark.parametrize(
     ("command", "number", "reaches"),
@@ -178,7 +160,7 @@ def test_a_signal_ends_it_in_order(command: str, number: signal.Signals, reaches
         # The daemon, two hosts, two workers: then, once all channels are open, the storm begins.
         eventually(lambda: len(descendants(lab.pid)) == 5, "its processes")
         instance = (runtime_dir / paths.INSTANCE_FILE).read_text().strip()
-        eventually(lambda: storm_blows(instance, command, 2), "the storm")
+        eventually(lambda: has_called(instance, command, 2), "the storm")
         family = descendants(lab.pid)
         assert objects_of(instance)
         assert daemon in family

@@ -98,7 +98,7 @@ class Daemon:
     def __init__(self, directory: Path, *partitions: str) -> None:
         self.directory = directory
         words = [word for name in partitions for word in ("--partition", name)]
-        self._command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(directory), *words]
+        self._command = [sys.executable, "-P", "-m", "vmbusd", "run", "--runtime-dir", str(directory), *words]
         self.start()
         self.wait()
 

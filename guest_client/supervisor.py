@@ -42,17 +42,21 @@ NEWS_LIMIT: Final = 64 << 10
 Orders = dict[str, Any]
 
 
+def same_imports() -> dict[str, str]:
+    """An environment in which `python -P` imports from where this process does, and from nowhere else."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+
 class Process:
     """One worker process. `vp` stays, the process behind it may be a successor."""
 
     def __init__(self, vp: int, command: Sequence[str], orders: Orders) -> None:
         self.vp = vp
         ours, theirs = socket.socketpair()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         with theirs:
             try:
                 self.popen = subprocess.Popen(
-                    command, stdin=theirs.fileno(), env=environment, process_group=0
+                    command, stdin=theirs.fileno(), env=same_imports(), process_group=0
                 )
             except BaseException:
                 ours.close()

@@ -5,6 +5,7 @@ instead of waiting for a condition.
 """
 
 import contextlib
+import mmap
 import os
 import select
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 
 from vmbusd.abi import paths
 from vmbusd.abi.errors import RefusedError, VmbusError
+from vmbusd.abi.native import VpWork
 from vmbusd.ctl.client import AdminClient
 from vmbusd.server import requests
 
@@ -111,7 +113,7 @@ class Daemon:
     def objects(self) -> list[str]:
         """The names of its objects in /dev/shm."""
         instance = (self.runtime_dir / paths.INSTANCE_FILE).read_text().strip()
-        return sorted(name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name)
+        return objects_of(instance)
 
     def processor_seconds(self) -> float:
         """Processor time that it has used so far."""
@@ -218,3 +220,38 @@ def as_user(uid: int | None, work: Callable[[], str]) -> str:
             return result.read().decode()
     finally:
         os.waitpid(pid, 0)
+
+
+def children(pid: int) -> dict[int, list[str]]:
+    """The living children of a process by their command lines; none once it is gone."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return found
+
+
+def daemon_of(pid: int) -> tuple[int, Path] | None:
+    """The daemon that a demo or lab runs for itself, and its runtime directory; None while there is none."""
+    for child, words in children(pid).items():
+        if "--exit-with-parent" in words:
+            return child, Path(words[words.index("--runtime-dir") + 1])
+    return None
+
+
+def objects_of(instance: str) -> list[str]:
+    """The objects of a daemon in /dev/shm, whoever else has some there."""
+    return sorted(name for name in os.listdir("/dev/shm") if f"vmbusd-{instance}-" in name)
+
+
+def has_called(instance: str, partition: str, vps: int) -> bool:
+    """Whether a worker of this partition has called a driver."""
+    with (
+        open(f"/dev/shm/vmbusd-{instance}-{partition}-vpwork", "rb") as file,
+        mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory,
+    ):
+        work = VpWork(memory, vps)
+        called = any(work.statistics(vp)["callbacks"] for vp in range(vps))
+        del work
+    return called

@@ -1,16 +1,18 @@
 """The lab end to end: lists drop, the table does not, without moves neither loses, nothing is left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.test_demo import descendants, wait_until
+from tests.live.daemon import daemon_of, eventually, has_called, objects_of
+from tests.live.test_demo import descendants
+from vmbusd.abi import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("dropped", "hung", "lost", "overlaps")
@@ -69,13 +71,15 @@ def test_without_moves_neither_design_loses_anything() -> None:
 
 @pytest.mark.live
 def test_a_rate_is_kept() -> None:
-    """No more moves than were asked for, and few moves are enough for a loss to be possible, not certain."""
-    status, output, errors = run_lab("--json", "--seconds", "2", "--slices", "2", "--retarget-rate", "50")
+    """Over all slices of a design together, how short each of them may be: no more than was asked for."""
+    status, output, errors = run_lab("--json", "--seconds", "4", "--slices", "5", "--retarget-rate", "5")
 
     assert status == 0, errors
     result = json.loads(output)
     for design in ("per_cpu", "global"):
-        assert all(0 < one["moves"] <= 50 * (one["seconds"] + 1) for one in result[design]["slices"])
+        slices = result[design]["slices"]
+        # It runs a little longer than its slice, until the hosts have stopped.
+        assert 0 < sum(one["moves"] for one in slices) <= 5 * sum(one["seconds"] + 0.1 for one in slices)
 
 
 @pytest.mark.live
@@ -92,6 +96,32 @@ def test_one_design_alone(design: str, name: str) -> None:
 
 
 @pytest.mark.live
+def test_the_directory_it_is_called_from_is_no_place_to_import_from(tmp_path: Path) -> None:
+    """A file there with the name of a package breaks neither daemon nor hosts nor workers, as with ./dev."""
+    for name in ("structlog", "msgspec", "random"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the wrong {name}')\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "vmbusd", "lab"),
+            "--seconds",
+            "0.4",
+            "--slices",
+            "1",
+            "--channels",
+            "4",
+        ],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.live
 def test_a_wrong_option_starts_nothing() -> None:
     """Status 2 and a line that names it."""
     status, output, errors = run_lab("--channels", "4096")
@@ -101,26 +131,49 @@ def test_a_wrong_option_starts_nothing() -> None:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM in the middle of a storm: the status says which, nothing and nobody is left."""
+@pytest.mark.parametrize(
+    ("command", "number", "reaches"),
+    [
+        ("lab", signal.SIGTERM, "one"),
+        ("lab", signal.SIGINT, "one"),
+        ("lab", signal.SIGINT, "all"),
+        ("lab", signal.SIGHUP, "all"),
+        ("demo", signal.SIGINT, "all"),
+        ("demo", signal.SIGHUP, "all"),
+    ],
+)
+def test_a_signal_ends_it_in_order(command: str, number: signal.Signals, reaches: str) -> None:
+    """SIGTERM, Ctrl-C, a closed terminal, in the middle of a storm: the status says which, nobody says a
+    word, no process, no object and no directory is left. A terminal signals every process that it runs."""
+    words = (command, "--seconds", "60", "--vps", "2", "--channels", "16")
     lab = subprocess.Popen(
-        [sys.executable, "-m", "vmbusd", "lab", "--seconds", "60", "--vps", "2", "--channels", "16"],
+        ["env", "--default-signal", sys.executable, "-m", "vmbusd", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     assert lab.stdout is not None
     try:
-        assert lab.stdout.readline().startswith(b"opening 16 channels for 2 VPs")
-        # The daemon, two hosts, two workers: then the storm begins.
-        wait_until(lambda: len(descendants(lab.pid)) == 5)
-        time.sleep(1)
+        assert lab.stdout.readline().startswith(b"opening 16 channels")
+        daemon, runtime_dir = eventually(lambda: daemon_of(lab.pid), "its daemon")
+        # The daemon, two hosts, two workers: then, once all channels are open, the storm begins.
+        eventually(lambda: len(descendants(lab.pid)) == 5, "its processes")
+        instance = (runtime_dir / paths.INSTANCE_FILE).read_text().strip()
+        eventually(lambda: has_called(instance, command, 2), "the storm")
         family = descendants(lab.pid)
-        lab.send_signal(number)
-        assert lab.wait(30) == 128 + number
+        assert objects_of(instance)
+        assert daemon in family
+        if reaches == "all":
+            os.killpg(lab.pid, number)
+        else:
+            lab.send_signal(number)
+        _, errors = lab.communicate(timeout=30)
+        assert (lab.returncode, errors) == (128 + number, b"")
     finally:
         lab.kill()
         lab.wait()
         lab.stdout.close()
-    wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+    eventually(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], "no process is left")
+    assert objects_of(instance) == []
+    assert not runtime_dir.parent.exists()

@@ -1,17 +1,17 @@
 """The two dropped interrupts, replayed: the lists lose the packet, the table does not, in whatever order."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from tests.live.daemon import PATIENCE, ROOT, eventually
+from tests.live.daemon import PATIENCE, ROOT, daemon_of, eventually, has_called, objects_of
+from vmbusd.abi import paths
 from vmbusd.demo.processes import own_daemon
 from vmbusd.lab.replay import GUESTS, INTERLEAVINGS, MORE_PACKETS, Group, Step, every_order, play, replay
 from vmbusd.lab.replay_scene import PARTITION, VPS, A, B, scene
@@ -173,17 +173,29 @@ def test_a_replay_that_loses_nothing_is_a_failure(
         assert not played[design]["outcome"]["hung"]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.2])
-def test_a_replay_that_is_ended_leaves_nothing(seconds: float) -> None:
+@pytest.mark.parametrize("between_steps", [False, True])
+def test_a_replay_that_is_ended_leaves_nothing(between_steps: bool) -> None:
     """SIGTERM while the scene is set, or between two steps, ends the daemon, the links and every object."""
     process = subprocess.Popen([sys.executable, "-m", "vmbusd", "lab", "--replay", "all"], cwd=ROOT)
     try:
-        eventually(lambda: any("-replay-vpwork" in name for name in os.listdir("/dev/shm")), "its objects")
-        time.sleep(seconds)
+        _, runtime_dir = eventually(lambda: daemon_of(process.pid), "its daemon")
+        eventually(lambda: has_objects(runtime_dir), "its objects")
+        instance = (runtime_dir / paths.INSTANCE_FILE).read_text().strip()
+        if between_steps:
+            eventually(lambda: has_called(instance, PARTITION, VPS), "a step")
         process.terminate()
 
         assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     finally:
         process.kill()
         process.wait()
-    assert not [name for name in os.listdir("/dev/shm") if "-replay-" in name]
+    assert objects_of(instance) == []
+    assert not runtime_dir.parent.exists()
+
+
+def has_objects(runtime_dir: Path) -> bool:
+    """Whether a daemon has made all that its partition needs for workers."""
+    file = runtime_dir / paths.INSTANCE_FILE
+    return file.exists() and any(
+        name.endswith("-vpwork") for name in objects_of(file.read_text().strip() or "none")
+    )

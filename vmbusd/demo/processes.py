@@ -1,12 +1,14 @@
 """The demo's own processes: a daemon in a temporary runtime directory and the hosts, gone when the demo is.
 
-The daemon ends with its parent, hosts when their standard input ends: nothing survives a demo that is killed.
+The daemon ends with its parent, hosts when their standard input ends: no process survives a demo, however it
+ends. One that is killed leaves the temporary directory with the daemon's log; every other end removes it.
 """
 
 import contextlib
 import os
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,12 +21,30 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from guest_client.supervisor import same_imports
 from vmbusd.abi import paths
 from vmbusd.demo.cell import DemoError
 
 START_SECONDS: Final = 30.0
 """Importing Python packages on a loaded two-core machine takes seconds, not tens of them."""
 STOP_SECONDS: Final = 10.0
+TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
+"""What a terminal sends to all processes that it runs: Ctrl-C, and that it is gone."""
+
+
+def start(module: str, *arguments: str, **more: Any) -> "subprocess.Popen[bytes]":
+    """A process of ours that runs `module`, with what it inherits of SIGINT and SIGHUP blocked; `more` as of
+    Popen.
+
+    What the terminal sends does not reach it then, from its first instruction on: this process acts upon it,
+    and takes the others down in order.
+    """
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
+    try:
+        return subprocess.Popen(command, env=same_imports(), **more)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class HostProcess:
@@ -43,11 +63,7 @@ class HostProcess:
         arguments += ["--packet-channels", str(packet_channels)]
         if cpu is not None:
             arguments += ["--cpu", str(cpu)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vmbusd.demo.host", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self.process = start("vmbusd.demo.host", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._in: IO[bytes] = self.process.stdin
@@ -133,14 +149,15 @@ def own_daemon(partition: str, vps: int) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="vmbusd-"))
     runtime_dir = directory / "run"
     with (directory / "log").open("w+b") as log, _removed(directory):
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "vmbusd", "run", "--exit-with-parent"),
-                *("--runtime-dir", str(runtime_dir), "--partition", f"{partition}:{vps}"),
-            ],
+        # A process group of its own: a daemon takes its stop signals whatever it inherits. The hosts are in
+        # ours, so that Ctrl-Z stops the storm.
+        process = start(
+            *("vmbusd", "run", "--exit-with-parent", "--runtime-dir", str(runtime_dir)),
+            *("--partition", f"{partition}:{vps}"),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            process_group=0,
         )
         try:
             wait_for_daemon(process, runtime_dir)

@@ -19,6 +19,8 @@ PACE_SECONDS: Final = 0.01
 """With a rate, moves come in batches of about this much time: a thread cannot be woken much oftener."""
 LATE_SECONDS: Final = 0.1
 """What a busy machine made late is caught up with, up to this much."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds of one wait, which has to be a number that the system can take."""
 
 Move = tuple[Channel, int]
 MoveMany = Callable[[Sequence[Move]], Iterable[Exception | None]]
@@ -27,12 +29,19 @@ MoveMany = Callable[[Sequence[Move]], Iterable[Exception | None]]
 class Retargeter:
     """A thread that moves `channels`; started and stopped any number of times.
 
-    `rate`: moves a second, None for as many as there can be, 0 for none. Attributes: `moved`, moves that were
-    answered with success; `refused`, of channels that went away meanwhile.
+    `rate`: moves a second of the time that it runs, None for as many as there can be, 0 for none; `at_once`:
+    the most that `move_many` gets. Attributes: `moved`, moves that were answered with success; `refused`, of
+    channels that went away meanwhile.
     """
 
     def __init__(
-        self, channels: Sequence[Channel], vps: int, move_many: MoveMany, rate: float | None = None
+        self,
+        channels: Sequence[Channel],
+        vps: int,
+        move_many: MoveMany,
+        rate: float | None = None,
+        *,
+        at_once: int = IN_FLIGHT,
     ) -> None:
         self.moved = 0
         self.refused = 0
@@ -40,9 +49,16 @@ class Retargeter:
         self._vps = vps
         self._move_many = move_many
         self._rate = rate
+        self._at_once = min(at_once, len(channels))
+        # Seconds of running until the next move is due: what is left of them when it is stopped holds at the
+        # next start.
+        self._wait = 1 / rate if rate else 0.0
         self._dice = random.Random(vps * 4099 + len(channels))
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, "retargeter")
+        # Its thread is there before there is anything to move: one whose start was interrupted by a signal is
+        # known to nobody, and `close` would not wait for what it has under way.
+        self._threads.submit(int)
         self._running: Future[None] | None = None
 
     def start(self) -> None:
@@ -50,6 +66,11 @@ class Retargeter:
         if self._vps > 1 and self._rate != 0:
             self._stop.clear()
             self._running = self._threads.submit(self._run)
+
+    def check(self) -> None:
+        """Raises what ended it, if something did."""
+        if self._running is not None and self._running.done():
+            self._running.result()
 
     def stop(self) -> None:
         """End; what is under way is answered first. Raises what ended it before."""
@@ -64,20 +85,33 @@ class Retargeter:
         self._threads.shutdown()
 
     def _run(self) -> None:
-        most = min(IN_FLIGHT, len(self._channels))
-        at_once = most if self._rate is None else max(1, min(most, int(self._rate * PACE_SECONDS)))
-        pause = at_once / self._rate if self._rate else 0.0
-        due = time.monotonic()
-        while not self._stop.wait(max(0.0, due - time.monotonic())):
-            due = max(due, time.monotonic() - LATE_SECONDS) + pause
-            moves = [(channel, self._other_vp(channel)) for channel in self._pick(at_once)]
-            for outcome in self._move_many(moves):
-                if outcome is None:
-                    self.moved += 1
-                elif isinstance(outcome, ChannelGone | RefusedError):
-                    self.refused += 1
-                else:
-                    raise outcome
+        if self._rate is None:
+            while not self._stop.is_set():
+                self._move(self._at_once)
+        else:
+            self._run_at(self._rate)
+
+    def _run_at(self, rate: float) -> None:
+        batch = max(1, min(self._at_once, int(rate * PACE_SECONDS)))
+        due = time.monotonic() + self._wait
+        while not self._stop.wait(min(max(0.0, due + (batch - 1) / rate - time.monotonic()), LONGEST_WAIT)):
+            now = time.monotonic()
+            due = max(due, now - LATE_SECONDS)
+            if due + (batch - 1) / rate <= now:
+                count = min(self._at_once, int((now - due) * rate) + 1)
+                due += count / rate
+                self._move(count)
+        self._wait = due - time.monotonic()
+
+    def _move(self, count: int) -> None:
+        moves = [(channel, self._other_vp(channel)) for channel in self._pick(count)]
+        for outcome in self._move_many(moves):
+            if outcome is None:
+                self.moved += 1
+            elif isinstance(outcome, ChannelGone | RefusedError):
+                self.refused += 1
+            else:
+                raise outcome
 
     def _pick(self, count: int) -> list[Channel]:
         return self._dice.sample(self._channels, count)

@@ -1,7 +1,7 @@
 """`vmbusd demo`: an interrupt storm with continuous retargeting, judged by counters that a loss cannot fool.
 
-Exit status: 0 when nothing was lost, hung, overlapped, stale or rescued; 1 when something was; 2 when the
-demo could not be set up. Options and JSON keys: docs/demo.md.
+Exit status: 0 when nothing was lost, hung, overlapped, stale or rescued; 1 when something was; others are
+`ending`'s. Options and JSON keys: docs/demo.md.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The command line of `vmbusd lab`."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,10 @@ def _picture(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text} does not end in .png")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: there is no directory {path.parent}")
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is there and is no file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: no permission to write there")
     return path
 
 
@@ -89,12 +94,17 @@ def parse(argv: Sequence[str] | None) -> Options:
     storm = {key: value for key, value in given.items() if key not in ("replay", "json")}
     if given["replay"] and any(value != made.get_default(key) for key, value in storm.items()):
         made.error("--replay: only --json goes with it, nothing else of it can be chosen")
+    designs, rate = DESIGNS[given["design"]], given["retarget_rate"]
+    if rate and rate * given["seconds"] / len(designs) < 1:
+        each = given["seconds"] / len(designs)
+        text = f"{rate:g} a second is no move in the {each:g} s of a design; 0 moves none"
+        made.error(f"argument --retarget-rate: {text}")
     return Options(
-        designs=DESIGNS[given["design"]],
+        designs=designs,
         seconds=given["seconds"],
         vps=given["vps"],
         channels=given["channels"],
-        rate=given["retarget_rate"],
+        rate=rate,
         slices=given["slices"],
         json=given["json"],
         plot=given["plot"],

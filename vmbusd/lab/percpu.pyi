@@ -31,13 +31,13 @@ class Lists:
     def time_list(self, vp: int, relids: Iterable[int], turns: int) -> int: ...
     def time_table(self, table: Buffer, relids: Iterable[int], turns: int) -> int: ...
 
-class Asker:
-    """Asks the workers of a partition to change their lists, and waits until they have."""
+class Mover:
+    """Moves channels between the lists of a partition's VPs, which their workers change; for one thread."""
 
     def __init__(
         self, lists: Lists, events: Buffer, vpwork: Buffer, semaphores: Sequence[Buffer]
     ) -> None: ...
-    def unlink(self, pairs: Iterable[tuple[int, int]], timeout: float) -> None:
-        """Raises ResourceError when a worker has not done it after `timeout` seconds."""
-    def link(self, pairs: Iterable[tuple[int, int]], timeout: float) -> None:
-        """As `unlink`."""
+    def begin(self, relid: int, vp: int) -> None:
+        """Raises UsageError for a channel that is on the list of a VP that there is not."""
+    def finish(self, timeout: float) -> None:
+        """Raises ResourceError when a worker has not carried out its order after `timeout` seconds."""

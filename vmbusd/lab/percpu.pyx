@@ -3,7 +3,7 @@
 """The old design's lists for Python: a thin face over percpu.h.
 
 Rules: the lists lie in a buffer that is checked once; `link`, `unlink` and `serve` are for whoever plays the
-VP that owns the list, everybody else uses an `Asker`. A worker plays the old design with
+VP that owns the list, everybody else uses a `Mover`. A worker plays the old design with
 `native.PassWorker.use(Lists.passes())`.
 """
 
@@ -26,7 +26,7 @@ cdef extern from *:
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
-    #include "percpu.h"
+    #include "moves.h"
 
     static unsigned lab_drain(void *own, struct vmb_worker *w, vmb_callback call, void *context)
     {
@@ -62,7 +62,6 @@ cdef extern from *:
         VMB_MAX_VPS
         VMB_DESIGN_GLOBAL
         VMB_DESIGN_PERCPU
-        VMB_PERCPU_UNLINK
         VMB_PERCPU_LINK
     const char *VMB_PASS_CAPSULE
     struct vmb_percpu_node:
@@ -91,6 +90,13 @@ cdef extern from *:
         vmb_vpwork *work
         vmb_doorbell *doorbells
         uint32_t vps
+    struct vmb_percpu_move:
+        uint32_t relid
+        uint32_t asked
+        uint32_t step
+    struct vmb_percpu_moves:
+        uint32_t count
+        vmb_percpu_move move[2048]
     struct vmb_pass:
         void *drain
         void *own
@@ -100,9 +106,9 @@ cdef extern from *:
     int vmb_percpu_unlink(vmb_percpu *, uint32_t, uint32_t)
     int vmb_percpu_link(vmb_percpu *, uint32_t, uint32_t)
     int vmb_percpu_find(vmb_percpu *, uint32_t, uint32_t)
-    void vmb_percpu_ask(vmb_percpu *, uint32_t, int, uint32_t)
-    void vmb_percpu_interrupt(vmb_sender *, uint32_t)
     unsigned vmb_percpu_serve(vmb_percpu *, uint32_t)
+    int vmb_percpu_move_begin(vmb_percpu *, vmb_sender *, vmb_percpu_moves *, uint32_t, uint32_t)
+    uint32_t vmb_percpu_moves_look(vmb_percpu *, vmb_sender *, vmb_percpu_moves *) nogil
     int64_t vmb_now_ns() nogil
     void vmb_pause_ns(int64_t) nogil
     unsigned lab_drain(void *, void *, void *, void *)
@@ -120,8 +126,8 @@ NODE_BYTES = sizeof(vmb_percpu_node)
 GLOBAL = VMB_DESIGN_GLOBAL
 PER_CPU = VMB_DESIGN_PERCPU
 
-# Looks at the lists between two naps of an asker: a worker that is awake has done it by then.
-cdef int POLLS = 64
+# Looks at the lists between two naps of a mover: a worker that is awake has done it by then.
+cdef int LOOKS = 64
 cdef int64_t NAP_NS = 20_000
 
 
@@ -288,10 +294,11 @@ cdef class Lists:
         return begun
 
 
-cdef class Asker:
-    """Asks the workers of a partition to change their lists, and waits until they have."""
+cdef class Mover:
+    """Moves channels between the lists of a partition's VPs, which their workers change; for one thread."""
 
     cdef Lists lists
+    cdef vmb_percpu_moves moves
     cdef vmb_sender sender
     cdef vmb_doorbell bells[64]
     cdef _Held events, vpwork
@@ -315,44 +322,35 @@ cdef class Asker:
         self.sender.doorbells = self.bells
         self.sender.vps = <uint32_t>vps
 
-    def unlink(self, pairs, double timeout):
-        """L1 of each (VP, relid): asked of the VPs, all at once, then waited for without the GIL.
+    def begin(self, relid, vp):
+        """Begin to move a channel to the list of `vp`: off the list it is on, if any, then onto that one.
 
-        Raises ResourceError when a worker has not done it after `timeout` seconds.
+        Those begun before go on meanwhile, and none waits for another. At most one move of a channel at a time.
         """
-        self.step(VMB_PERCPU_UNLINK, pairs, timeout)
+        cdef uint32_t of = _relid(relid), to = _below(vp, 0, self.sender.vps, "VP")
+        if self.moves.count == VMB_FLAGS:
+            raise UsageError(f"{VMB_FLAGS} moves are under way: finish them first")
+        if not vmb_percpu_move_begin(self.lists.lists, &self.sender, &self.moves, of, to):
+            raise UsageError(f"relid {relid} is on the list of a VP that there is not")
+        vmb_percpu_moves_look(self.lists.lists, &self.sender, &self.moves)
 
-    def link(self, pairs, double timeout):
-        """L2 of each (VP, relid), as `unlink`."""
-        self.step(VMB_PERCPU_LINK, pairs, timeout)
+    def finish(self, double timeout):
+        """Wait until every move that was begun is done. Without the GIL.
 
-    cdef int step(self, int step, object pairs, double timeout) except -1:
-        cdef list asked = []
-        cdef uint64_t touched = 0
-        cdef uint32_t vp, relid, wanted
-        for a, b in pairs:
-            vp, relid = _below(a, 0, self.sender.vps, "VP"), _relid(b)
-            vmb_percpu_ask(self.lists.lists, vp, step, relid)
-            touched |= <uint64_t>1 << vp
-            asked.append((vp, relid))
-        for vp in range(self.sender.vps):
-            if touched >> vp & 1:
-                vmb_percpu_interrupt(&self.sender, vp)
-        cdef int64_t until = vmb_now_ns() + <int64_t>(timeout * 1e9)
-        for a, b in asked:
-            vp, relid = a, b
-            wanted = vp + 1 if step == VMB_PERCPU_LINK else 0
-            if not self.wait(&self.lists.lists.node[relid].on, wanted, until):
-                what = "link" if wanted else "unlink"
-                raise ResourceError(f"VP {vp} did not {what} relid {relid} within {timeout:g} s")
-        return 0
+        Raises ResourceError when a worker has not carried out its order after `timeout` seconds; the moves go
+        on, and it may be called again.
+        """
+        if not self.wait(vmb_now_ns() + <int64_t>(timeout * 1e9)):
+            late = self.moves.move[0]
+            what = "link" if late.step == VMB_PERCPU_LINK else "unlink"
+            raise ResourceError(f"VP {late.asked} did not {what} relid {late.relid} within {timeout:g} s")
 
-    cdef bint wait(self, uint32_t *on, uint32_t wanted, int64_t until) noexcept:
-        cdef int polls
+    cdef bint wait(self, int64_t until) noexcept:
+        cdef int looks
         with nogil:
             while True:
-                for polls in range(POLLS):
-                    if lab_read32(on) == wanted:
+                for looks in range(LOOKS):
+                    if not vmb_percpu_moves_look(self.lists.lists, &self.sender, &self.moves):
                         return True
                 if vmb_now_ns() >= until:
                     return False

@@ -4,7 +4,7 @@ Two orders of the same few steps are the reason for the global table (docs/why.m
 running code, under a scheduler that lets one actor do one step at a time (`replay_scene`, `schedule`); what
 is printed after a step is what the shared words said then, and its words are chosen by them. `all` plays
 every order there is and counts those that lose the packet. Exit status: 0 when the lists lose and the table
-does not, 1 otherwise, 2 when the scene could not be set.
+does not, 1 otherwise; others are `ending`'s.
 """
 
 import enum

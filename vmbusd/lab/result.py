@@ -23,9 +23,11 @@ def table_bytes(design: str, vps: int, channels: int) -> int:
 
 def of_design(slices: Sequence[Slice], lookup_ns: float, size: int) -> dict[str, Any]:
     """Signals, callbacks and moves of the median slice; what must not happen over all slices."""
+    dropped, moves = sum(one.dropped for one in slices), sum(one.moves for one in slices)
     first = [one.first_drop_seconds for one in slices if one.first_drop_seconds is not None]
     return {
-        "dropped": sum(one.dropped for one in slices),
+        "dropped": dropped,
+        "drops_per_move": round(dropped / moves, 3) if moves else None,
         "hung": sum(one.hung for one in slices),
         "lost": sum(one.lost for one in slices),
         "overlaps": sum(one.overlaps for one in slices),

@@ -12,25 +12,29 @@ from pathlib import Path
 from typing import Final
 
 from guest_client import Guest
+from guest_client.waiting import answered
 from vmbusd.abi import layout
 from vmbusd.abi.link import Object
 from vmbusd.abi.native import EventFlags, VpWork
 from vmbusd.demo import cell
 from vmbusd.demo.cell import DemoError
-from vmbusd.demo.retarget import IN_FLIGHT, Move, Retargeter
+from vmbusd.demo.retarget import Move, Retargeter
 from vmbusd.demo.storm import REST_LOOK_SECONDS, Storm, storm
 from vmbusd.lab.driver import LabDriver
-from vmbusd.lab.percpu import GLOBAL, PER_CPU, SIZE, Asker, Lists
+from vmbusd.lab.percpu import GLOBAL, PER_CPU, SIZE, Lists, Mover
 from vmbusd.lab.worker import command, lists_at
 
 ORDER_SECONDS: Final = 10.0
 """A worker carries out an order at the end of a pass; passes take milliseconds, a starved process seconds."""
+MOVES_AT_ONCE: Final = 16
+"""Under way together, in either design. The more there are the longer each waits in the daemon, the
+channel on the new list and the target still the old VP: with 64 most drops would be that queue's."""
 REST_SECONDS: Final = 30.0
 """What is pending when the hosts stop is served in milliseconds; a dead worker has a successor by then."""
 
 
 class Scene:
-    """A running scene: `storm`, `lists`, `retargeter`. Made by `scene()`."""
+    """A running scene: `storm`, `lists`; `retargeter`, of the design that is played. Made by `scene()`."""
 
     def __init__(self, storm: Storm, lists: Lists, rate: float | None) -> None:
         attached = storm.guest.attached
@@ -38,7 +42,7 @@ class Scene:
         self.storm = storm
         self.lists = lists
         self.relids = [channel.relid for channel in storm.channels]
-        self._asker = Asker(
+        self._mover = Mover(
             lists,
             attached[Object.EVENTS],
             attached[Object.VPWORK],
@@ -46,7 +50,13 @@ class Scene:
         )
         self._pages = [EventFlags(attached[Object.EVENTS], layout.PAGE * vp) for vp in range(vps)]
         self._work = VpWork(attached[Object.VPWORK], vps)
-        self.retargeter = Retargeter(storm.channels, vps, self._move_many, rate)
+        self._died, self._pids = self._workers()
+        # One for each design: what one of them is owed at the end of a slice is moved in its own next one.
+        self._retargeters = {
+            design: Retargeter(storm.channels, vps, self._move_many, rate, at_once=MOVES_AT_ONCE)
+            for design in (GLOBAL, PER_CPU)
+        }
+        self.retargeter = self._retargeters[GLOBAL]
 
     def begin(self, design: int) -> None:
         """At rest: play `design` from now on, from a clean state.
@@ -55,44 +65,58 @@ class Scene:
         made to agree with the targets, on the VPs that own them; moves of a slice that played the other
         design have left them behind.
         """
+        self._died, self._pids = self._workers()
         for _, words in self.storm.oracle.cells:
             words.store(cell.SEEN, words.load(cell.PRODUCED))
         if design == PER_CPU:
             self._home()
+            # Its orders have woken the workers, whose counters are about to begin at zero.
+            self.rest()
         self.lists.begin(design)
+        self.retargeter = self._retargeters[design]
+
+    def check(self) -> None:
+        """Raises what has ended since `begin` and should not have: the moves, a host, a worker.
+
+        What a worker that died had taken is not in its counters, so the slice has no result.
+        """
+        self.retargeter.check()
+        for host in self.storm.hosts:
+            if host.process.poll() is not None:
+                raise DemoError(f"host process {host.process.pid} ended in the middle of a slice")
+        died, pids = self._workers()
+        if died != self._died:
+            gone = ", ".join(str(vp) for vp, pid in self._pids.items() if pids.get(vp) != pid)
+            raise DemoError(f"the worker of VP {gone} died in the middle of a slice")
+
+    def _workers(self) -> tuple[int, dict[int, int]]:
+        """How many workers have died so far, then the process of each VP."""
+        workers = self.storm.guest.statistics()["workers"]
+        return workers["died"], workers["pids"]
 
     def _home(self) -> None:
-        wanted = {channel.relid: channel.target_vp for channel in self.storm.channels}
-        now = {relid: self.lists.vp_of(relid) for relid in wanted}
-        away = {relid: vp for relid, vp in now.items() if vp is not None and vp != wanted[relid]}
-        self._asker.unlink([(vp, relid) for relid, vp in away.items()], ORDER_SECONDS)
-        missing = [(vp, relid) for relid, vp in wanted.items() if now[relid] is None or relid in away]
-        self._asker.link(missing, ORDER_SECONDS)
+        for channel in self.storm.channels:
+            self._mover.begin(channel.relid, channel.target_vp)
+        self._mover.finish(ORDER_SECONDS)
 
     def _move_many(self, moves: Sequence[Move]) -> Iterable[Exception | None]:
-        """Move channels in the present design, many at once, as the guest of that design has to.
+        """Move channels in the present design, many under way at once, as the guest of that design has to.
 
         Old design: MODIFYCHANNEL is posted, and while the host makes up its mind (H) the channel leaves the
-        old VP's list (L1) and joins the new one's (L2), each on its VP. Which of H and L1 comes first is left
-        to the machine.
+        old VP's list (L1) and then joins the new one's (L2), each on its VP, whatever other channels do.
+        Which of H and L1 comes first is left to the machine.
         """
-        guest = self.storm.guest
-        if self.lists.design == GLOBAL:
-            return guest.retarget_many(moves, window=IN_FLIGHT)
-        under_way = [channel.begin_retarget(vp) for channel, vp in moves]
-        self._asker.unlink(
-            [(self._list_of(channel.relid), channel.relid) for channel, _ in moves], ORDER_SECONDS
-        )
-        self._asker.link([(vp, channel.relid) for channel, vp in moves], ORDER_SECONDS)
-        for answer in under_way:
-            answer.result(ORDER_SECONDS)
+        moves_lists = self.lists.design == PER_CPU
+        posted = []
+        for channel, vp in moves:
+            posted.append((channel.relid, channel.begin_retarget(vp)))
+            if moves_lists:
+                self._mover.begin(channel.relid, vp)
+        if moves_lists:
+            self._mover.finish(ORDER_SECONDS)
+        for relid, answer in posted:
+            answered(answer, ORDER_SECONDS, f"the move of relid {relid} was not answered")
         return itertools.repeat(None, len(moves))
-
-    def _list_of(self, relid: int) -> int:
-        vp = self.lists.vp_of(relid)
-        if vp is None:
-            raise DemoError(f"relid {relid} is on no VP's list")
-        return vp
 
     def rest(self) -> None:
         """Wait until every VP sleeps over an empty page, at two looks without a pass between them.
@@ -116,8 +140,9 @@ class Scene:
 
     def close(self) -> None:
         """Let go of guest memory, whatever state the scene is in."""
-        self.retargeter.close()
-        del self.lists, self._asker, self._pages, self._work
+        for retargeter in self._retargeters.values():
+            retargeter.close()
+        del self.lists, self._mover, self._pages, self._work
 
 
 @contextmanager

@@ -21,8 +21,13 @@ def _ns(value: float) -> str:
     return f"{value:,.1f}"
 
 
+def _per_move(value: float | None) -> str:
+    return "no moves" if value is None else f"{value:,.2f}"
+
+
 ROWS: Final[dict[str, tuple[str, Format]]] = {
     "dropped": ("dropped, all slices", _count),
+    "drops_per_move": ("dropped per move", _per_move),
     "hung": ("channels hung, all slices", _count),
     "first_drop_seconds": ("time to first drop, median", _seconds),
     "signals": ("signals, median slice", _count),

@@ -61,6 +61,19 @@ def test_losses_are_added_and_speeds_are_medians() -> None:
     assert status(result) == 0
 
 
+def test_drops_are_counted_per_move() -> None:
+    """Of all slices together; where nothing moved there is no such number."""
+    result = sum_up(
+        make_slice("per_cpu", moves=3, dropped=1, missed=1),
+        make_slice("per_cpu", moves=1, dropped=4, missed=4),
+        make_slice("global", moves=4),
+    )
+
+    assert (result["per_cpu"]["drops_per_move"], result["global"]["drops_per_move"]) == (1.25, 0.0)
+    still = sum_up(make_slice("per_cpu", moves=0), make_slice("global", moves=0))
+    assert still["per_cpu"]["drops_per_move"] is None
+
+
 def test_without_moves_both_lose_nothing_and_it_is_said() -> None:
     """In words, for a reader of the table and of the JSON alike."""
     result = sum_up(make_slice("per_cpu", moves=0), make_slice("global", moves=0), rate=0.0)
@@ -72,9 +85,19 @@ def test_without_moves_both_lose_nothing_and_it_is_said() -> None:
 @pytest.mark.parametrize("wrong", ["dropped", "hung", "lost", "overlaps"])
 def test_any_loss_of_the_global_table_is_a_failure(wrong: str) -> None:
     """Status 1, whichever counter tells."""
-    values = {wrong: 1, "missed": int(wrong == "dropped")}
+    result = sum_up(make_slice("per_cpu"), make_slice("global", **{wrong: 1}))
 
-    assert status(sum_up(make_slice("per_cpu"), make_slice("global", **values))) == 1
+    assert status(result) == 1
+    assert result["global"]["agrees"]
+    assert "The global table dropped" in result["verdict"]
+
+
+def test_less_than_nothing_dropped_is_a_failure_of_the_counters() -> None:
+    """In the design with the table, which has no second count, as well."""
+    result = sum_up(make_slice("per_cpu"), make_slice("global", dropped=-1))
+
+    assert status(result) == 1
+    assert "The global table: the counters and the oracle disagree." in result["verdict"]
 
 
 @pytest.mark.parametrize("values", [{"dropped": 2, "missed": 1}, {"unexplained": 1, "hung": 1, "lost": 1}])

@@ -106,6 +106,12 @@ void vacant(void)
     arena.saved.seat = VACANT;
 }
 
+void vacant_many(void)
+{
+    vacant();
+    sched_track(&arena.table.record[C].target_vp, "target of C");
+}
+
 void vacant_and_saving(void)
 {
     vacant();
@@ -175,14 +181,17 @@ void host_three_times(void)
     signal_from(0, A);
 }
 
-void host_both_neighbours(void)
+static void signal_both_from(unsigned h)
 {
     static const uint16_t both[] = {A, C};
     observe_sender();
-    vmb_signal_many(&host[0], both, both, 2);
+    vmb_signal_many(&host[h], both, both, 2);
     observe_signal(A);
     observe_signal(C);
 }
+
+void host_both_neighbours(void) { signal_both_from(0); }
+void other_host_both_neighbours(void) { signal_both_from(1); }
 
 static bool may_signal(void) { return device_may_signal; }
 

@@ -20,6 +20,7 @@ void host_page(void);
 void asking(void);                /* two VPs, worker 0 with its journal, the daemon's request to it */
 void asking_and_saving(void);     /* and what the daemon saves for its successor */
 void vacant(void);                /* VP 0 has no worker any more: its last one left in its sleep */
+void vacant_many(void);           /* both neighbours may be moved away from it */
 void vacant_and_saving(void);
 void journal_and_saving(void);
 void leaving_and_saving(void);    /* worker 0 is asked already */
@@ -34,6 +35,7 @@ void host_once(void);
 void host_twice(void);
 void host_three_times(void);
 void host_both_neighbours(void);
+void other_host_both_neighbours(void);
 void host_before_and_after_reopen(void);
 void host_after_reopen(void);
 void other_host_once(void);
@@ -64,6 +66,7 @@ void retarget_recover_and_admit(void);
 void take_offline(void);
 void take_offline_and_online(void);
 void retire_the_vacant(void);
+void retire_the_vacant_many(void);
 void let_leave_and_admit(void);
 void recover_and_retire(void);
 void retire_and_recover_the_adopter(void);

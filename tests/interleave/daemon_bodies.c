@@ -123,6 +123,13 @@ void retire_the_vacant(void)
     move_away();
 }
 
+void retire_the_vacant_many(void)
+{
+    save_seat(OFFLINE);
+    vmb_retarget(&arena.table, C, 1);
+    move_away();
+}
+
 /* detached: the seat first, then the hand-over to a VP that has a worker. A new one comes later. */
 static void left(void)
 {

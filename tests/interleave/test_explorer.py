@@ -57,6 +57,16 @@ def test_the_store_buffer_mistake_needs_the_store_buffer(binaries: Path) -> None
     assert not result.found
 
 
+@pytest.mark.parametrize(
+    ("case", "mistake"),
+    [("signal-many-offline", "no_target_reload"), ("signal-many-stop", "already_set_returns")],
+)
+def test_a_batch_that_trusts_others_is_found(binaries: Path, case: str, mistake: str) -> None:
+    """A batch looks at the target again and at the idle word of a VP whose bits were set, as one signal does."""
+    assert found(run(binaries, Search("real", case, mistake, (1, 0, 1))), "I1")
+    assert passes(run(binaries, Search("real", case, SOUND, (1, 0, 1))))
+
+
 def test_an_endless_bounce_is_found_in_the_model(binaries: Path) -> None:
     """Putting a claimed channel's bit back is a cycle of the model's states."""
     assert found(run(binaries, Search("model", "retarget", "claimed_put_back")), "I4")

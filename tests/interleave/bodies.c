@@ -168,6 +168,7 @@ static void signal_from(unsigned h, uint32_t flag)
 void host_once(void) { signal_from(0, A); }
 void other_host_once(void) { signal_from(1, A); }
 void other_host_other_channel(void) { signal_from(1, B); }
+void other_host_neighbour(void) { signal_from(1, C); }
 
 void host_twice(void)
 {

@@ -40,6 +40,7 @@ void host_before_and_after_reopen(void);
 void host_after_reopen(void);
 void other_host_once(void);
 void other_host_other_channel(void);
+void other_host_neighbour(void);
 void guest_twice(void);
 void other_guest_once(void);
 void host_waiter(void);

@@ -11,6 +11,8 @@ const struct program programs[] = {
     {"two-channels", "two hosts, a channel each on one VP, one host may stop for ever", two_words,
      {{"host", host_twice, true}, {"other host", other_host_other_channel, false}, {"worker 0", worker_0, false}},
      SIGNALS},
+    {"neighbours", "two hosts, a channel each in one word of one VP", one_vp,
+     {{"host", host_twice, false}, {"other host", other_host_neighbour, false}, {"worker 0", worker_0, false}}, SIGNALS},
     {"begin", "a new worker begins on a page with a bit while a host signals", left_behind,
      {{"host", host_once, false}, {"worker 0", new_worker_0, false}}, SIGNALS},
     {"retarget", "two signals and a retarget, also in the middle of a callback", two_vps,

@@ -180,6 +180,13 @@ def test_a_sweep_that_sets_once_is_found(binaries: Path) -> None:
     assert found(lost, "I1")
 
 
+def test_a_drain_that_clears_what_it_has_not_seen_is_found(binaries: Path) -> None:
+    """A neighbour's bit that is set between a drain's look and its clear stays for the next drain."""
+    assert found(run(binaries, Search("model", "begin", "drain_clears_all")), "I1")
+    assert found(run(binaries, Search("real", "neighbours", "drain_clears_all", (1, 0, 0))), "I1")
+    assert passes(run(binaries, Search("real", "neighbours", SOUND, (1, 1, 0))))
+
+
 @pytest.mark.parametrize("case", ["percpu-move-first", "percpu-target-first"])
 def test_the_lists_of_the_lab_lose_an_interrupt(binaries: Path, case: str) -> None:
     """The lab's own lists lose one in either order of a move, the table in the same program none."""

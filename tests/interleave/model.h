@@ -57,6 +57,7 @@ struct role {
     enum kind kind;
     uint8_t vp;     /* of a worker */
     bool begins;    /* a worker that takes a VP over */
+    bool vacant;    /* a VP whose last worker has left in its sleep */
     bool stoppable; /* may be stopped for ever */
     bool mortal;    /* may be killed once */
     struct item script[SCRIPT];

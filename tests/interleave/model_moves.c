@@ -93,8 +93,10 @@ void model_begin(const struct model *model, struct model_state *state)
             daemon_next(model);
         if (role->kind != WORKER)
             continue;
+        s->word[IDLE + role->vp] = role->begins || role->vacant;
+        if (role->vacant)
+            continue;
         worker_begin(model, self);
-        s->word[IDLE + role->vp] = role->begins;
         if (!role->begins)
             p->pc = LOOK;
     }

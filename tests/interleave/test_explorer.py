@@ -129,6 +129,7 @@ def test_the_model_passes(binaries: Path) -> None:
         ("begin", SOUND),
         ("death", SOUND),
         ("host-death", SOUND),
+        ("host-death-vacant", SOUND),
         ("daemon-death", SOUND),
         ("daemon-host-death", SOUND),
         ("percpu-answer", SOUND),
@@ -140,6 +141,7 @@ def test_the_model_passes(binaries: Path) -> None:
         ("adoption", "target_not_seq_cst"),
         ("daemon-death", "recovery_clears_taken_first"),
         ("daemon-host-death", "no_ring_at_start"),
+        ("host-death-vacant", "handover_sets_once"),
     ],
 )
 def test_the_reductions_change_no_verdict(binaries: Path, case: str, mistake: str) -> None:

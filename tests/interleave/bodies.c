@@ -52,6 +52,12 @@ void two_words(void)
     sched_track(&arena.pages[0].flags[1], "pending[0]+64");
 }
 
+void neighbours_apart(void)
+{
+    two_vps();
+    arena.table.record[C].target_vp = 1;
+}
+
 void closing(void)
 {
     one_vp();
@@ -182,6 +188,12 @@ void host_three_times(void)
     signal_from(0, A);
 }
 
+void host_both_in_turn(void)
+{
+    signal_from(0, A);
+    signal_from(0, C);
+}
+
 static void signal_both_from(unsigned h)
 {
     static const uint16_t both[] = {A, C};
@@ -209,10 +221,24 @@ void host_after_reopen(void)
     signal_from(1, A);
 }
 
+static bool vp_1_may_claim(void)
+{
+    const uint32_t claim = arena.blocks[A].claim;
+    return !(arena.pages[1].flags[0] & VMB_BIT(A)) || !(claim & VMB_CLAIM_RUN) || VMB_CLAIM_VP(claim) == 1;
+}
+
+/* The mistake is that VP 1 waits for what another VP has claimed. */
+static unsigned drain(struct vmb_worker *w)
+{
+    if (sched_mutant == MUTANT_claimed_waited && w->vp == 1)
+        sched_until_maybe("waits for the other VP", vp_1_may_claim);
+    return vmb_drain(w, observe_callback, NULL);
+}
+
 static void work(struct vmb_worker *w)
 {
     for (;;) {
-        while (vmb_drain(w, observe_callback, NULL))
+        while (drain(w))
             ;
         if (vmb_sleep_begin(&w->work->idle, &w->sleep, w->flags))
             sched_wait("sleep.wait", &bells[w->vp]);

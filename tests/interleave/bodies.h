@@ -12,6 +12,7 @@ enum place { WORKER_0, DAEMON, HOST };
 void one_vp(void);
 void two_vps(void);
 void two_words(void);
+void neighbours_apart(void);      /* two VPs, A on VP 0 and its neighbour on VP 1 */
 void closing(void);
 void closing_two_vps(void);
 void left_behind(void);
@@ -34,6 +35,7 @@ void reusing_with_journal(void);
 void host_once(void);
 void host_twice(void);
 void host_three_times(void);
+void host_both_in_turn(void);
 void host_both_neighbours(void);
 void other_host_both_neighbours(void);
 void host_before_and_after_reopen(void);

@@ -189,7 +189,9 @@ static bool is_alone(const struct model *model, const struct model_state *state,
     case AWAKE: case JOURNAL: case JOURNAL_DONE: case OVER: return true;
     case TAKE: return OWN(PENDING + v);
     case ANNOUNCE: return OWN(IDLE + v);
-    case GRAB: case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
+    case GRAB: /* the mistake waits there, and then others have to go on */
+        return OWN(CLAIM + at->r) && !(VMB_MUTANT(claimed_waited) && (state->word[CLAIM + at->r] & RUN));
+    case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
     case CALL: case RETURN: /* also the notes of the rules: no host sets a bit, nobody else calls or closes */
         return OWN(CLAIM + at->r) && UNCHANGED(SLOT + at->r) && UNCHANGED(PENDING + v);
     case FREE_0: case FREE_1: return OWN(CLAIM + at->pc - FREE_0);

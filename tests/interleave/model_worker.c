@@ -33,6 +33,8 @@ static bool claim_step(const struct model *model, uint8_t vp)
 {
     uint8_t *claim = rmw(CLAIM + p->r);
     if (*claim & RUN) {
+        if (VMB_MUTANT(claimed_waited))
+            return false;
         if (VMB_MUTANT(claimed_dropped))
             return done_with_channel(model, "claim: taken, dropped");
         if (VMB_MUTANT(claimed_put_back))

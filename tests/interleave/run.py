@@ -91,6 +91,7 @@ MISTAKES = {
     "recovery_bits_before_claims": ("I1", "death", "death-offline"),
     "percpu_lists": ("I1", "percpu-1 percpu-2 percpu-answer", "percpu-move-first percpu-target-first"),
     "handover_sets_once": ("I1", "host-death-vacant", "host-death-offline"),
+    "claimed_waited": ("I1", "two-channels-stop", "two-channels-stop"),
     "drain_clears_all": ("I1", "begin", "neighbours"),
     "page_before_flag": ("I1", "", "interrupt-page"),
     "ring_no_unstick": ("I1", "", "ring-shared-death"),

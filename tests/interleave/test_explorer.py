@@ -62,9 +62,16 @@ def test_the_store_buffer_mistake_needs_the_store_buffer(binaries: Path) -> None
     [("signal-many-offline", "no_target_reload"), ("signal-many-stop", "already_set_returns")],
 )
 def test_a_batch_that_trusts_others_is_found(binaries: Path, case: str, mistake: str) -> None:
-    """A batch looks at the target again and at the idle word of a VP whose bits were set, as one signal does."""
+    """A batch looks at target and idle word also where others set the bits, as one signal does."""
     assert found(run(binaries, Search("real", case, mistake, (1, 0, 1))), "I1")
     assert passes(run(binaries, Search("real", case, SOUND, (1, 0, 1))))
+
+
+@pytest.mark.parametrize("engine", ["model", "real"])
+def test_a_stopped_worker_does_not_stop_the_others(binaries: Path, engine: str) -> None:
+    """Who waits for a claim of a stopped VP loses another channel's signal; who leaves AGAIN none."""
+    assert found(run(binaries, Search(engine, "two-channels-stop", "claimed_waited", (1, 0, 1))), "I1")
+    assert passes(run(binaries, Search(engine, "two-channels-stop", SOUND, (1, 1, 1))))
 
 
 def test_an_endless_bounce_is_found_in_the_model(binaries: Path) -> None:
@@ -142,6 +149,7 @@ def test_the_model_passes(binaries: Path) -> None:
         ("daemon-death", "recovery_clears_taken_first"),
         ("daemon-host-death", "no_ring_at_start"),
         ("host-death-vacant", "handover_sets_once"),
+        ("two-channels-stop", "claimed_waited"),
     ],
 )
 def test_the_reductions_change_no_verdict(binaries: Path, case: str, mistake: str) -> None:

@@ -194,17 +194,18 @@ void host_both_in_turn(void)
     signal_from(0, C);
 }
 
-static void signal_both_from(unsigned h)
+static void signal_many_from(unsigned h, unsigned n)
 {
-    static const uint16_t both[] = {A, C};
+    static const uint16_t channels[] = {A, C, B}; /* the last in another word */
     observe_sender();
-    vmb_signal_many(&host[h], both, both, 2);
-    observe_signal(A);
-    observe_signal(C);
+    vmb_signal_many(&host[h], channels, channels, n);
+    for (unsigned i = 0; i < n; i++)
+        observe_signal(channels[i]);
 }
 
-void host_both_neighbours(void) { signal_both_from(0); }
-void other_host_both_neighbours(void) { signal_both_from(1); }
+void host_both_neighbours(void) { signal_many_from(0, 2); }
+void host_both_words(void) { signal_many_from(0, 3); }
+void other_host_one_of_many(void) { signal_many_from(1, 1); }
 
 static bool may_signal(void) { return device_may_signal; }
 
@@ -286,29 +287,46 @@ void successor_of_worker_1(void)
 }
 
 /* Guest to host: one page, no claim, and the host looks at its rings instead of calling anybody. */
-static void signal_host_from(unsigned guest)
+static void signal_host_from(unsigned guest, uint32_t flag)
 {
     observe_sender();
-    vmb_signal_host(&arena.host, &bells[2], &rung[guest], A);
-    observe_signal(A);
+    vmb_signal_host(&arena.host, &bells[2], &rung[guest], flag);
+    observe_signal(flag);
 }
 
 void guest_twice(void)
 {
-    signal_host_from(0);
-    signal_host_from(0);
+    signal_host_from(0, A);
+    signal_host_from(0, A);
 }
 
-void other_guest_once(void) { signal_host_from(1); }
+void other_guest_once(void) { signal_host_from(1, A); }
+void other_guest_neighbour(void) { signal_host_from(1, C); }
 
 void host_waiter(void)
 {
     uint16_t taken[VMB_FLAGS];
     for (uint64_t sleep = 0;;) {
-        while (vmb_take(arena.host.flags, taken))
-            observe_taken(A);
+        unsigned n;
+        while ((n = vmb_take(arena.host.flags, taken)) != 0)
+            while (n)
+                observe_taken(taken[--n]);
         if (vmb_sleep_begin(&arena.host.idle, &sleep, arena.host.flags))
             sched_wait("sleep.wait", &bells[2]);
         vmb_sleep_end(&arena.host.idle, &sleep);
+    }
+}
+
+/* A callback that waits for a signal of its own channel, as native_worker.pxi does, and for ever: what it finds it
+ * takes off the page itself. */
+void napper(void)
+{
+    struct vmb_worker *w = &worker[0];
+    for (;;) {
+        if (vmb_nap_begin(&w->work->idle, &w->sleep, w->flags, VMB_BIT(A)))
+            sched_wait("nap.wait", &bells[0]);
+        vmb_sleep_end(&w->work->idle, &w->sleep);
+        if (VMB_EXCHANGE("nap.take", w->flags, 0ull)) /* nothing else is set in this program */
+            observe_taken(A);
     }
 }

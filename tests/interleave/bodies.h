@@ -37,7 +37,8 @@ void host_twice(void);
 void host_three_times(void);
 void host_both_in_turn(void);
 void host_both_neighbours(void);
-void other_host_both_neighbours(void);
+void host_both_words(void);
+void other_host_one_of_many(void);
 void host_before_and_after_reopen(void);
 void host_after_reopen(void);
 void other_host_once(void);
@@ -45,7 +46,9 @@ void other_host_other_channel(void);
 void other_host_neighbour(void);
 void guest_twice(void);
 void other_guest_once(void);
+void other_guest_neighbour(void);
 void host_waiter(void);
+void napper(void);
 
 /* workers */
 void worker_0(void);
@@ -89,9 +92,11 @@ void retarget_then_move(void);
 
 /* an interrupt page of the guest's own */
 void interrupt_page(void);
+void interrupt_page_vacant(void); /* VP 0 has no worker any more */
 void guest_on_vp_0(void);
 void guest_on_vp_1(void);
 void retarget_behind_the_page(void);
+void retire_behind_the_page(void);
 
 /* the next daemon */
 void second_daemon_retires(void);

@@ -61,8 +61,8 @@ MOST_STATES = 5_000_000
 
 # Mistake: (the rule that it breaks, the models that show it, the programs of the real functions that do).
 MISTAKES = {
-    "no_second_look": ("I1", "sleep-wake", "sleep-wake"),
-    "idle_not_seq_cst": ("I1", "sleep-wake", "sleep-wake"),
+    "no_second_look": ("I1", "sleep-wake", "sleep-wake nap"),
+    "idle_not_seq_cst": ("I1", "sleep-wake", "sleep-wake nap"),
     "shared_mark_after_post": ("I1", "sleep-wake", "sleep-wake"),
     "shared_mark_before_post": ("I1", "two-channels", "two-channels"),
     "already_set_returns": ("I1", "two-hosts", "two-hosts signal-many-stop"),
@@ -80,7 +80,7 @@ MISTAKES = {
     "taken_after_clear": ("I1", "death", "death"),
     "taken_cleared_early": ("I1", "death", "death"),
     "recovery_rings_unless_marked": ("I1", "host-death", "host-death"),
-    "no_target_reload": ("I1", "adoption", "offline-vacant signal-many-offline"),
+    "no_target_reload": ("I1", "adoption", "offline-vacant signal-many-offline interrupt-page-offline"),
     "target_not_seq_cst": ("I1", "adoption", "offline-vacant"),
     "no_sweep_on_host_death": ("I1", "host-death-vacant", "host-death-offline"),
     "no_ring_on_host_death": ("I1", "host-death", "host-death"),

@@ -60,12 +60,18 @@ def test_the_store_buffer_mistake_needs_the_store_buffer(binaries: Path) -> None
 
 @pytest.mark.parametrize(
     ("case", "mistake"),
-    [("signal-many-offline", "no_target_reload"), ("signal-many-stop", "already_set_returns")],
+    [
+        ("signal-many-offline", "no_target_reload"),
+        ("signal-many-stop", "already_set_returns"),
+        ("interrupt-page-offline", "no_target_reload"),
+        ("nap", "no_second_look"),
+        ("nap", "idle_not_seq_cst"),
+    ],
 )
-def test_a_batch_that_trusts_others_is_found(binaries: Path, case: str, mistake: str) -> None:
-    """A batch looks at target and idle word also where others set the bits, as one signal does."""
-    assert found(run(binaries, Search("real", case, mistake, (1, 0, 1))), "I1")
-    assert passes(run(binaries, Search("real", case, SOUND, (1, 0, 1))))
+def test_no_function_is_left_out(binaries: Path, case: str, mistake: str) -> None:
+    """A batch, a signal behind an interrupt page and a nap look again as a single signal and a sleep do."""
+    assert found(run(binaries, Search("real", case, mistake, (1, 1, 1))), "I1")
+    assert passes(run(binaries, Search("real", case, SOUND, (1, 1, 1))))
 
 
 @pytest.mark.parametrize("engine", ["model", "real"])

@@ -117,7 +117,7 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
             vmb_wake_armed(s, t ^ VMB_TARGET_PAGE, relid);
         else
             vmb_wake(s, t ^ VMB_TARGET_PAGE);
-        uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
+        uint32_t now = VMB_MUTANT(no_target_reload) ? t : VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t || !vmb_is_paged(s, now))
             return first;
         s->moved++;

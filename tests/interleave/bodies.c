@@ -71,11 +71,12 @@ void closing_two_vps(void)
     sched_track(&arena.table.slot[A], "slot");
 }
 
-/* The predecessor of worker 0 went away in its first sleep and left a bit of channel A. */
+/* The predecessor of worker 0 went away in its first sleep, for which the host has rung, and left a bit of channel A. */
 void left_behind(void)
 {
     one_vp();
     arena.work[0].idle = 1;
+    host[0].rung[0] = 1;
     arena.pages[0].flags[0] = VMB_BIT(A);
 }
 
@@ -83,6 +84,12 @@ void journal(void)
 {
     two_vps();
     sched_track(&arena.work[0].taken[0], "taken[0]");
+}
+
+void journal_of_neighbours(void)
+{
+    journal();
+    sched_track(&arena.blocks[C].claim, "claim of C");
 }
 
 void asking(void)

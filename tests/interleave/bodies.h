@@ -17,6 +17,7 @@ void closing(void);
 void closing_two_vps(void);
 void left_behind(void);
 void journal(void);
+void journal_of_neighbours(void);
 void host_page(void);
 void asking(void);                /* two VPs, worker 0 with its journal, the daemon's request to it */
 void asking_and_saving(void);     /* and what the daemon saves for its successor */
@@ -78,6 +79,7 @@ void recover_and_retire(void);
 void retire_and_recover_the_adopter(void);
 void mourn_a_host(void);
 void retire_and_mourn_a_host(void);
+void retire_many_and_mourn_a_host(void);
 void mourn_a_host_and_close(void);
 void close_over_a_death(void);
 void reuse(void);

@@ -206,6 +206,12 @@ void retire_and_mourn_a_host(void)
     mourn_a_host();
 }
 
+void retire_many_and_mourn_a_host(void)
+{
+    retire_the_vacant_many();
+    mourn_a_host();
+}
+
 /* ---- the next daemon ------------------------------------------------------------------------------------- */
 
 void ring_every_vp(void)

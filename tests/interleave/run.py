@@ -93,6 +93,7 @@ MISTAKES = {
     "handover_sets_once": ("I1", "host-death-vacant", "host-death-offline"),
     "claimed_waited": ("I1", "two-channels-stop", "two-channels-stop"),
     "drain_clears_all": ("I1", "begin", "neighbours"),
+    "sweep_clears_all": ("I1", "neighbours-vacant", "neighbours-vacant"),
     "page_before_flag": ("I1", "", "interrupt-page"),
     "ring_no_unstick": ("I1", "", "ring-shared-death"),
     "ring_publish_not_seq_cst": ("I1", "", "ring-data"),
@@ -120,6 +121,7 @@ FULL = (3, 3, 1)
 DEATHS = {"recovery_clears_taken_first": (2, 3, 2)}
 # The daemon's own death multiplies everything before it, so there fewer preemptions are searched.
 BOUNDS = {
+    "death-neighbours": ((1, 3, 1),),
     "death-restart": ((2, 3, 2),),
     "death-offline-restart": ((1, 3, 2),),
     "adopter-death": ((2, 3, 1),),

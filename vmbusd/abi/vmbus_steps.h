@@ -90,6 +90,9 @@
 #ifndef VMB_MUTANT_drain_clears_all
 #define VMB_MUTANT_drain_clears_all 0
 #endif
+#ifndef VMB_MUTANT_sweep_clears_all
+#define VMB_MUTANT_sweep_clears_all 0
+#endif
 #ifndef VMB_MUTANT_recovery_rings_unless_marked
 #define VMB_MUTANT_recovery_rings_unless_marked 0
 #endif

@@ -71,7 +71,7 @@ void closing_two_vps(void)
     sched_track(&arena.table.slot[A], "slot");
 }
 
-/* The predecessor of worker 0 went away in its first sleep, for which the host has rung, and left a bit of channel A. */
+/* The predecessor of worker 0 was rung by the host, went away in that first sleep, and left a bit of channel A. */
 void left_behind(void)
 {
     one_vp();

@@ -81,6 +81,13 @@ def test_a_stopped_worker_does_not_stop_the_others(binaries: Path, engine: str) 
     assert passes(run(binaries, Search(engine, "two-channels-stop", SOUND, (1, 1, 1))))
 
 
+def test_states_that_differ_are_not_taken_for_one(binaries: Path) -> None:
+    """The shortest schedule is found: no state on its way passes for another that was met before."""
+    shortest = run(binaries, Search("real", "interrupt-page", "page_before_flag", (2, 3, 1)))
+
+    assert shortest.figures["steps"] == "25"
+
+
 def test_an_endless_bounce_is_found_in_the_model(binaries: Path) -> None:
     """Putting a claimed channel's bit back is a cycle of the model's states."""
     assert found(run(binaries, Search("model", "retarget", "claimed_put_back")), "I4")

@@ -52,6 +52,12 @@ void two_words(void)
     sched_track(&arena.pages[0].flags[1], "pending[0]+64");
 }
 
+void neighbours_apart(void)
+{
+    two_vps();
+    arena.table.record[C].target_vp = 1;
+}
+
 void closing(void)
 {
     one_vp();
@@ -65,11 +71,12 @@ void closing_two_vps(void)
     sched_track(&arena.table.slot[A], "slot");
 }
 
-/* The predecessor of worker 0 went away in its first sleep and left a bit of channel A. */
+/* The predecessor of worker 0 was rung by the host, went away in that first sleep, and left a bit of channel A. */
 void left_behind(void)
 {
     one_vp();
     arena.work[0].idle = 1;
+    host[0].rung[0] = 1;
     arena.pages[0].flags[0] = VMB_BIT(A);
 }
 
@@ -77,6 +84,12 @@ void journal(void)
 {
     two_vps();
     sched_track(&arena.work[0].taken[0], "taken[0]");
+}
+
+void journal_of_neighbours(void)
+{
+    journal();
+    sched_track(&arena.blocks[C].claim, "claim of C");
 }
 
 void asking(void)
@@ -104,6 +117,12 @@ void vacant(void)
     two_vps();
     arena.work[0].idle = 1;
     arena.saved.seat = VACANT;
+}
+
+void vacant_many(void)
+{
+    vacant();
+    sched_track(&arena.table.record[C].target_vp, "target of C");
 }
 
 void vacant_and_saving(void)
@@ -162,6 +181,7 @@ static void signal_from(unsigned h, uint32_t flag)
 void host_once(void) { signal_from(0, A); }
 void other_host_once(void) { signal_from(1, A); }
 void other_host_other_channel(void) { signal_from(1, B); }
+void other_host_neighbour(void) { signal_from(1, C); }
 
 void host_twice(void)
 {
@@ -175,14 +195,24 @@ void host_three_times(void)
     signal_from(0, A);
 }
 
-void host_both_neighbours(void)
+void host_both_in_turn(void)
 {
-    static const uint16_t both[] = {A, C};
-    observe_sender();
-    vmb_signal_many(&host[0], both, both, 2);
-    observe_signal(A);
-    observe_signal(C);
+    signal_from(0, A);
+    signal_from(0, C);
 }
+
+static void signal_many_from(unsigned h, unsigned n)
+{
+    static const uint16_t channels[] = {A, C, B}; /* the last in another word */
+    observe_sender();
+    vmb_signal_many(&host[h], channels, channels, n);
+    for (unsigned i = 0; i < n; i++)
+        observe_signal(channels[i]);
+}
+
+void host_both_neighbours(void) { signal_many_from(0, 2); }
+void host_both_words(void) { signal_many_from(0, 3); }
+void other_host_one_of_many(void) { signal_many_from(1, 1); }
 
 static bool may_signal(void) { return device_may_signal; }
 
@@ -199,10 +229,24 @@ void host_after_reopen(void)
     signal_from(1, A);
 }
 
+static bool vp_1_may_claim(void)
+{
+    const uint32_t claim = arena.blocks[A].claim;
+    return !(arena.pages[1].flags[0] & VMB_BIT(A)) || !(claim & VMB_CLAIM_RUN) || VMB_CLAIM_VP(claim) == 1;
+}
+
+/* The mistake is that VP 1 waits for what another VP has claimed. */
+static unsigned drain(struct vmb_worker *w)
+{
+    if (sched_mutant == MUTANT_claimed_waited && w->vp == 1)
+        sched_until_maybe("waits for the other VP", vp_1_may_claim);
+    return vmb_drain(w, observe_callback, NULL);
+}
+
 static void work(struct vmb_worker *w)
 {
     for (;;) {
-        while (vmb_drain(w, observe_callback, NULL))
+        while (drain(w))
             ;
         if (vmb_sleep_begin(&w->work->idle, &w->sleep, w->flags))
             sched_wait("sleep.wait", &bells[w->vp]);
@@ -250,29 +294,46 @@ void successor_of_worker_1(void)
 }
 
 /* Guest to host: one page, no claim, and the host looks at its rings instead of calling anybody. */
-static void signal_host_from(unsigned guest)
+static void signal_host_from(unsigned guest, uint32_t flag)
 {
     observe_sender();
-    vmb_signal_host(&arena.host, &bells[2], &rung[guest], A);
-    observe_signal(A);
+    vmb_signal_host(&arena.host, &bells[2], &rung[guest], flag);
+    observe_signal(flag);
 }
 
 void guest_twice(void)
 {
-    signal_host_from(0);
-    signal_host_from(0);
+    signal_host_from(0, A);
+    signal_host_from(0, A);
 }
 
-void other_guest_once(void) { signal_host_from(1); }
+void other_guest_once(void) { signal_host_from(1, A); }
+void other_guest_neighbour(void) { signal_host_from(1, C); }
 
 void host_waiter(void)
 {
     uint16_t taken[VMB_FLAGS];
     for (uint64_t sleep = 0;;) {
-        while (vmb_take(arena.host.flags, taken))
-            observe_taken(A);
+        unsigned n;
+        while ((n = vmb_take(arena.host.flags, taken)) != 0)
+            while (n)
+                observe_taken(taken[--n]);
         if (vmb_sleep_begin(&arena.host.idle, &sleep, arena.host.flags))
             sched_wait("sleep.wait", &bells[2]);
         vmb_sleep_end(&arena.host.idle, &sleep);
+    }
+}
+
+/* A callback that waits for a signal of its own channel, as native_worker.pxi does, and for ever: what it finds it
+ * takes off the page itself. */
+void napper(void)
+{
+    struct vmb_worker *w = &worker[0];
+    for (;;) {
+        if (vmb_nap_begin(&w->work->idle, &w->sleep, w->flags, VMB_BIT(A)))
+            sched_wait("nap.wait", &bells[0]);
+        vmb_sleep_end(&w->work->idle, &w->sleep);
+        if (VMB_EXCHANGE("nap.take", w->flags, 0ull)) /* nothing else is set in this program */
+            observe_taken(A);
     }
 }

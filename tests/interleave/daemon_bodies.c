@@ -123,6 +123,13 @@ void retire_the_vacant(void)
     move_away();
 }
 
+void retire_the_vacant_many(void)
+{
+    save_seat(OFFLINE);
+    vmb_retarget(&arena.table, C, 1);
+    move_away();
+}
+
 /* detached: the seat first, then the hand-over to a VP that has a worker. A new one comes later. */
 static void left(void)
 {
@@ -196,6 +203,12 @@ void mourn_a_host(void)
 void retire_and_mourn_a_host(void)
 {
     retire_the_vacant();
+    mourn_a_host();
+}
+
+void retire_many_and_mourn_a_host(void)
+{
+    retire_the_vacant_many();
     mourn_a_host();
 }
 

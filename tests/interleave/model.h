@@ -57,6 +57,7 @@ struct role {
     enum kind kind;
     uint8_t vp;     /* of a worker */
     bool begins;    /* a worker that takes a VP over */
+    bool vacant;    /* a VP whose last worker has left in its sleep */
     bool stoppable; /* may be stopped for ever */
     bool mortal;    /* may be killed once */
     struct item script[SCRIPT];
@@ -66,6 +67,7 @@ struct model {
     const char *name, *story;
     bool journal;     /* with `taken`, which matters only where recovery reads it */
     uint8_t pending0; /* bits on the page of VP 0 at the start */
+    uint8_t target1;  /* VP of channel 1 at the start; channel 0 is on VP 0 */
     bool adopt;       /* a VP whose worker died is retired; otherwise it gets a new worker */
     bool ends;        /* a host's death closes channel 0; otherwise that comes later than anything here */
     struct role role[PROCESSES];

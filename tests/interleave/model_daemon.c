@@ -256,7 +256,7 @@ static bool retire_step(const struct model *model)
         p->b = clears_first ? 0 : p->b;
         return to(clears_first ? RING_NEW : SWEEP_CLEAR, "sweep: or pending");
     case SWEEP_CLEAR:
-        *rmw(PENDING + p->a) &= (uint8_t)~p->b;
+        *rmw(PENDING + p->a) &= VMB_MUTANT(sweep_clears_all) ? 0 : (uint8_t)~p->b;
         if (VMB_MUTANT(handover_sets_once))
             p->b = 0;
         return to(clears_first ? SWEEP_SET : p->b ? SWEEP_AGAIN : RING_NEW, "sweep: and pending");

@@ -83,6 +83,7 @@ void model_begin(const struct model *model, struct model_state *state)
     s = state;
     s->word[SLOT] = s->word[SLOT + 1] = 1u << 1 | OPEN;
     s->word[PENDING] = model->pending0;
+    s->word[TARGET + 1] = model->target1;
     s->word[LIST] = features.percpu ? 3 : 0;
     for (self = 0; self < PROCESSES; self++) {
         const struct role *role = &model->role[self];
@@ -93,8 +94,10 @@ void model_begin(const struct model *model, struct model_state *state)
             daemon_next(model);
         if (role->kind != WORKER)
             continue;
+        s->word[IDLE + role->vp] = role->begins || role->vacant;
+        if (role->vacant)
+            continue;
         worker_begin(model, self);
-        s->word[IDLE + role->vp] = role->begins;
         if (!role->begins)
             p->pc = LOOK;
     }
@@ -182,13 +185,27 @@ bool model_move(const struct model *model, struct model_state *state, unsigned p
 
 /* ---- rest ---------------------------------------------------------------------------------------------- */
 
+/* What a stopped worker holds waits for its death: its claims, and what is on its page or taken off it. */
+static uint8_t held_by_the_stopped(const struct model *model, const struct model_state *state)
+{
+    uint8_t held = 0;
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        const uint8_t vp = model->role[i].vp;
+        if (model->role[i].kind != WORKER || !(state->stopped >> i & 1))
+            continue;
+        held |= state->word[PENDING + vp] | state->word[TAKEN + vp];
+        for (unsigned r = 0; r < 2; r++)
+            if ((state->word[CLAIM + r] & (uint8_t)~AGAIN) == (RUN | vp))
+                held |= (uint8_t)(1u << r);
+    }
+    return held;
+}
+
 void model_at_rest(const struct model *model, const struct model_state *state)
 {
+    const uint8_t held = held_by_the_stopped(model, state);
     bool no_daemon = false, nothing_asked_for = false;
     for (unsigned i = 0; i < PROCESSES; i++) {
-        const bool stopped = state->stopped >> i & 1;
-        if (model->role[i].kind == WORKER && stopped) /* what a stopped worker holds waits for its death */
-            return;
         no_daemon |= model->role[i].kind == DAEMON && (state->dead >> i & 1);
         nothing_asked_for |= model->role[i].kind == DAEMON && state->process[i].pc == EMPTY_SLOT;
     }
@@ -198,10 +215,10 @@ void model_at_rest(const struct model *model, const struct model_state *state)
         const struct process_state *at = &state->process[i];
         const struct role *role = &model->role[i];
         bool unfinished = (role->kind == SCRIPTED || role->kind == DAEMON) && at->pc != FINISHED;
-        if (unfinished && !nothing_asked_for && !no_daemon && !(state->stopped >> i & 1))
+        if (unfinished && !nothing_asked_for && !no_daemon && !held && !(state->stopped >> i & 1))
             snprintf(model_violation, sizeof model_violation, "I4: %s waits for ever", role->name);
         for (unsigned r = 0; r < 2; r++)
-            if ((at->owed >> r & 1) && (state->word[SLOT + r] & OPEN))
+            if ((at->owed & (uint8_t)~held) >> r & 1 && (state->word[SLOT + r] & OPEN))
                 snprintf(model_violation, sizeof model_violation,
                          "I1: the bit of channel %u, set by %s, is followed by no callback", r, role->name);
     }

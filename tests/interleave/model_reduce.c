@@ -11,7 +11,7 @@
  *    each loop of a machine leads through a step that is none. It is enough to try that step and no other.
  *  - A store that waits in a buffer is in memory as well when nobody else can touch its word again. Of `taken`
  *    that is so while the worker lives: its death brings the store to memory before the daemon can look.
- * Who may still be stopped or killed makes none that does more than look: the end comes to the same after it.
+ * Who may still be stopped or killed makes no step alone: its end before that step has to be tried as well.
  */
 #include "machine.h"
 
@@ -170,7 +170,6 @@ static bool is_alone(const struct model *model, const struct model_state *state,
     const struct role *role = &model->role[i];
     const unsigned v = role->vp;
     const struct reach others = others_reach(model, state, i);
-    const bool ends = may_end(model, state, i);
 #define UNCHANGED(word) (!(others.changes >> (word) & 1))
 #define OWN(word) (!at->buffered && !((others.changes | others.reads) >> (word) & 1))
     switch ((enum pc)at->pc) {
@@ -180,16 +179,13 @@ static bool is_alone(const struct model *model, const struct model_state *state,
     case LOOK: case LOOK_AGAIN: return UNCHANGED(PENDING + v);
     case DETACH: return UNCHANGED(ASKED + v) && !state->word[ASKED + v];
     case PEEK: return UNCHANGED(SLOT + at->r);
-    default: break;
-    }
-    if (ends)
-        return false;
-    switch ((enum pc)at->pc) {
     case RELOAD: return UNCHANGED(TARGET + role->script[at->item].channel);
     case AWAKE: case JOURNAL: case JOURNAL_DONE: case OVER: return true;
     case TAKE: return OWN(PENDING + v);
     case ANNOUNCE: return OWN(IDLE + v);
-    case GRAB: case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
+    case GRAB: /* the mistake waits there, and then others have to go on */
+        return OWN(CLAIM + at->r) && !(VMB_MUTANT(claimed_waited) && (state->word[CLAIM + at->r] & RUN));
+    case LET_GO: case LET_GO_AGAIN: return OWN(CLAIM + at->r);
     case CALL: case RETURN: /* also the notes of the rules: no host sets a bit, nobody else calls or closes */
         return OWN(CLAIM + at->r) && UNCHANGED(SLOT + at->r) && UNCHANGED(PENDING + v);
     case FREE_0: case FREE_1: return OWN(CLAIM + at->pc - FREE_0);

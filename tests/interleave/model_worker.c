@@ -33,6 +33,8 @@ static bool claim_step(const struct model *model, uint8_t vp)
 {
     uint8_t *claim = rmw(CLAIM + p->r);
     if (*claim & RUN) {
+        if (VMB_MUTANT(claimed_waited))
+            return false;
         if (VMB_MUTANT(claimed_dropped))
             return done_with_channel(model, "claim: taken, dropped");
         if (VMB_MUTANT(claimed_put_back))
@@ -73,7 +75,7 @@ static bool return_step(const struct model *model)
 
 static bool take_step(const struct model *model, uint8_t vp)
 {
-    *rmw(PENDING + vp) &= (uint8_t)~p->a;
+    *rmw(PENDING + vp) &= VMB_MUTANT(drain_clears_all) ? 0 : (uint8_t)~p->a;
     if (journal(model) && VMB_MUTANT(taken_after_clear))
         return to(JOURNAL, "and pending");
     if (journal(model) && VMB_MUTANT(taken_cleared_early))

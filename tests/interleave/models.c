@@ -20,6 +20,7 @@
 #define HYPERVISOR {.name = "host", .kind = DAEMON, .script = {{MODIFY_TARGET, 0, 1}}}
 #define CPU_A {.name = "CPU A", .kind = WORKER, .vp = 0}
 #define CPU_B {.name = "CPU B", .kind = WORKER, .vp = 1}
+#define WORKER_0_STOPS {.name = "worker 0", .kind = WORKER, .vp = 0, .stoppable = true}
 #define WORKER_0_DIES {.name = "worker 0", .kind = WORKER, .vp = 0, .mortal = true}
 
 const struct model models[] = {
@@ -33,9 +34,11 @@ const struct model models[] = {
      .role = {HOST(S(0)), OTHER_HOST(S(1)), {.name = "worker 0", .kind = WORKER, .begins = true}}},
     {"retarget", "two signals, a retarget to VP 1 and one back",
      .role = {HOST(S(0), S(0)), ASKED_FOR(TO(0, 1), TO(0, 0)), WORKER_0, WORKER_1}},
-    {"retarget-stop", "two signals, a retarget, and worker 0 may stop for ever",
-     .role = {HOST(S(0), S(0)), ASKED_FOR(TO(0, 1)),
-              {.name = "worker 0", .kind = WORKER, .stoppable = true}, WORKER_1}},
+    {"retarget-stop", "two signals, a retarget, and worker 0 may stop for ever", .journal = true,
+     .role = {HOST(S(0), S(0)), ASKED_FOR(TO(0, 1)), WORKER_0_STOPS, WORKER_1}},
+    {"two-channels-stop", "one of two channels moves to the other's VP, and worker 0 may stop for ever",
+     .journal = true, .target1 = 1,
+     .role = {HOST(S(0), S(1)), ASKED_FOR(TO(0, 1)), WORKER_0_STOPS, WORKER_1}},
     {"two-channels-retarget", "two channels of one host on one VP, one of them retargeted",
      .role = {HOST(S(0), S(1)), ASKED_FOR(TO(0, 1)), WORKER_0, WORKER_1}},
     {"two-hosts-retarget", "two hosts, one channel, a retarget",
@@ -70,6 +73,12 @@ const struct model models[] = {
      .role = {HOST_DIES(S(0), S(1)), OTHER_HOST(S(1)), ASKED_FOR({END, 0, 0}), WORKER_0}},
     {"host-death-offline", "two signals of a host that may die while VP 0 goes offline",
      .role = {HOST_DIES(S(0), S(0)), ASKED_FOR({OFFLINE, 0, 0}), WORKER_0, WORKER_1}},
+    {"host-death-vacant", "the same, and VP 0 has no worker any more",
+     .role = {HOST_DIES(S(0), S(0)), ASKED_FOR({OFFLINE, 0, 0}),
+              {.name = "worker 0", .kind = WORKER, .vp = 0, .vacant = true}, WORKER_1}},
+    {"neighbours-vacant", "the same with a signal of each of two channels",
+     .role = {HOST_DIES(S(0), S(1)), ASKED_FOR({OFFLINE, 0, 0}),
+              {.name = "worker 0", .kind = WORKER, .vp = 0, .vacant = true}, WORKER_1}},
     {"rescind", "a host's death closes its channel; the relid is reused for another host", .ends = true,
      .role = {HOST_DIES(S(0), S(0)), OTHER_HOST({AWAIT_REOPEN, 0, 0}, S(0)), ASKED_FOR({REUSE, 0, 1}), WORKER_0,
               WORKER_1}},

@@ -131,9 +131,25 @@ uint64_t observe_key(uint64_t key)
 
 /* ---- at rest ------------------------------------------------------------------------------------------- */
 
+/* Does a worker that is stopped, but not dead, hold this channel? Then it waits for that worker, and no other does. */
+static bool is_held_by_the_stopped(const struct program *program, uint32_t flag)
+{
+    const uint32_t claim = arena.blocks[flag].claim;
+    for (unsigned p = 0; p < PROCESSES && program->process[p].body && program->rules != DEATHS; p++) {
+        const char *name = program->process[p].name;
+        if (name[0] != 'w' || !sched_dead(p))
+            continue;
+        const unsigned vp = (unsigned)(name[strlen("worker ")] - '0');
+        if (((arena.pages[vp].flags[flag / 64] | arena.work[vp].taken[flag / 64]) & VMB_BIT(flag)) ||
+            ((claim & VMB_CLAIM_RUN) && VMB_CLAIM_VP(claim) == vp))
+            return true;
+    }
+    return false;
+}
+
 void program_at_rest(const struct program *program)
 {
-    bool worker_stopped = false;
+    bool held[FLAGS], some_held = false;
     if (program->rules == RINGS) {
         ring_at_rest();
         return;
@@ -142,22 +158,20 @@ void program_at_rest(const struct program *program)
         shared_ring_at_rest();
         return;
     }
+    for (unsigned i = 0; i < FLAGS; i++)
+        some_held |= held[i] = is_held_by_the_stopped(program, flags[i]);
     for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
-        bool plays_vp = program->process[p].name[0] == 'w';
-        worker_stopped |= plays_vp && sched_dead(p) && program->rules != DEATHS;
-    }
-    for (unsigned p = 0; p < PROCESSES && program->process[p].body; p++) {
-        if (sched_waits(p) && !worker_stopped)
+        if (sched_waits(p) && !some_held)
             sched_violation("I4: %s waits for ever", program->process[p].name);
     }
     for (unsigned i = 0; i < FLAGS; i++) {
-        if (!(arena.table.slot[flags[i]] & VMB_SLOT_OPEN) || seen.owed[i] == PAID || worker_stopped)
+        if (!(arena.table.slot[flags[i]] & VMB_SLOT_OPEN) || seen.owed[i] == PAID || held[i])
             continue;
         sched_violation("I1: the bit of channel %u, set at step %u, is followed by no callback", flags[i],
                         set_at[i]);
     }
     for (unsigned i = 0; i < FLAGS; i++)
-        if (arena.blocks[flags[i]].claim && !worker_stopped)
+        if (arena.blocks[flags[i]].claim && !held[i])
             sched_violation("I4: the claim of channel %u is held for ever", flags[i]);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* A guest of 0.13 or 1.1: flag 0 says that there is something in the interrupt page that it named at contact. */
-#include "bodies.h"
+#include "daemon.h"
 
 #define PAGE_AT VMB_PAGE /* guest physical address of the page, in a memory of two pages */
 
@@ -17,7 +17,22 @@ void interrupt_page(void)
     }
 }
 
+void interrupt_page_vacant(void)
+{
+    interrupt_page();
+    arena.work[0].idle = 1;
+    arena.saved.seat = VACANT;
+}
+
 void retarget_behind_the_page(void) { vmb_retarget(&arena.table, A, VMB_TARGET_PAGE ^ 1u); }
+
+/* Flag 0 of the VP that nobody plays goes to the one that somebody does. */
+void retire_behind_the_page(void)
+{
+    save_seat(OFFLINE);
+    retarget_behind_the_page();
+    vmb_sweep(&arena.pages[0], &arena.pages[1], &bells[1]);
+}
 
 static void take_flag_0(struct vmb_worker *w) { VMB_AND("guest.flag", &w->flags[0], ~1ull); }
 

@@ -71,7 +71,7 @@ static bool enabled(const struct coroutine *c)
  * state, and what can come of it is searched once. */
 static uint64_t state_key(void)
 {
-    uint64_t key = enabled(current) ? sched_running() : PROCESSES; /* it goes on at no cost */
+    uint64_t key = mix(KEY_SEED, enabled(current) ? sched_running() : PROCESSES); /* it goes on at no cost */
     key = observe_key(memory_key(key));
     for (unsigned i = 0; i < sizeof bells / sizeof *bells; i++)
         key = mix(key, (uint64_t)bells[i].fd);
@@ -276,7 +276,7 @@ enum outcome sched_execute(const struct program *program, struct bounds bounds, 
         c->state = READY;
         c->started = false;
         c->buffered = 0;
-        c->history = 0;
+        c->history = KEY_SEED;
     }
     begin();
     if (outcome == RESTED)

@@ -21,8 +21,8 @@
     X(no_taken) X(taken_after_clear) X(taken_cleared_early) X(recovery_rings_unless_marked)                     \
     X(no_target_reload) X(target_not_seq_cst) X(no_sweep_on_host_death) X(no_ring_on_host_death)                \
     X(no_ring_at_start) X(handover_clears_first) X(recovery_clears_taken_first) X(recovery_no_put_back)         \
-    X(recovery_bits_before_claims) X(percpu_lists) X(handover_sets_once)                         \
-    X(page_before_flag) X(ring_no_unstick)
+    X(recovery_bits_before_claims) X(percpu_lists) X(handover_sets_once) X(page_before_flag) X(ring_no_unstick)  \
+    X(drain_clears_all) X(claimed_waited) X(sweep_clears_all)
 
 enum mutant {
 #define MUTANT_ENUM(name) MUTANT_##name,

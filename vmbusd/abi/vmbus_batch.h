@@ -75,7 +75,8 @@ static inline uint64_t vmb_signal_many(struct vmb_sender *s, const uint16_t *rel
                 vmb_signal_paged(s, relids[i]);
             continue;
         }
-        if (VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
+        if (VMB_MUTANT(no_target_reload) ||
+            VMB_LOAD("signal.reload", &s->table->record[relids[i]].target_vp, VMB_SEQ_CST) == at[i])
             continue;
         s->moved++;
         s->signals--; /* counted again there */

@@ -117,7 +117,7 @@ __attribute__((noinline, cold, unused)) static int vmb_signal_paged(struct vmb_s
             vmb_wake_armed(s, t ^ VMB_TARGET_PAGE, relid);
         else
             vmb_wake(s, t ^ VMB_TARGET_PAGE);
-        uint32_t now = VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
+        uint32_t now = VMB_MUTANT(no_target_reload) ? t : VMB_LOAD("signal.reload", target, VMB_SEQ_CST);
         if (now == t || !vmb_is_paged(s, now))
             return first;
         s->moved++;
@@ -297,7 +297,7 @@ vmb_drain_as(struct vmb_worker *w, vmb_dispatcher dispatch, vmb_callback call, v
             VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
         if (armed)
             vmb_fault_step(&w->faults, VMB_STEP_DRAIN_TAKEN_CLEAR, 0, w->vp);
-        VMB_AND("drain.clear", &w->flags[i], ~bits);
+        VMB_AND("drain.clear", &w->flags[i], VMB_MUTANT(drain_clears_all) ? 0ull : ~bits);
         if (VMB_MUTANT(taken_after_clear))
             VMB_STORE("drain.taken", &w->work->taken[i], bits, VMB_RELAXED);
         if (VMB_MUTANT(taken_cleared_early))

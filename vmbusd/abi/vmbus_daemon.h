@@ -136,7 +136,7 @@ static inline unsigned vmb_sweep(struct vmb_event_page *from, struct vmb_event_p
         moved += (unsigned)__builtin_popcountll(w);
         if (!VMB_MUTANT(handover_clears_first))
             (void)VMB_OR("sweep.set", &to->flags[i], w);
-        VMB_AND("sweep.clear", &from->flags[i], ~w);
+        VMB_AND("sweep.clear", &from->flags[i], VMB_MUTANT(sweep_clears_all) ? 0ull : ~w);
         if (!VMB_MUTANT(handover_sets_once))
             (void)VMB_OR("sweep.set_again", &to->flags[i], w);
     }

@@ -96,8 +96,8 @@ static inline int vmb_sleep_begin(uint64_t *idle, uint64_t *e, uint64_t *flags)
 static inline int vmb_nap_begin(uint64_t *idle, uint64_t *e, uint64_t *word, uint64_t bit)
 {
     *e += 1;
-    VMB_STORE("nap.announce", idle, *e, VMB_SEQ_CST);
-    return !(VMB_LOAD("nap.look", word, VMB_SEQ_CST) & bit);
+    VMB_STORE("nap.announce", idle, *e, VMB_MUTANT(idle_not_seq_cst) ? VMB_RELAXED : VMB_SEQ_CST);
+    return VMB_MUTANT(no_second_look) || !(VMB_LOAD("nap.look", word, VMB_SEQ_CST) & bit);
 }
 
 /* First act after a post was taken or the look above found a bit. Late only means one post too many. */

@@ -87,6 +87,12 @@
 #ifndef VMB_MUTANT_taken_cleared_early
 #define VMB_MUTANT_taken_cleared_early 0
 #endif
+#ifndef VMB_MUTANT_drain_clears_all
+#define VMB_MUTANT_drain_clears_all 0
+#endif
+#ifndef VMB_MUTANT_sweep_clears_all
+#define VMB_MUTANT_sweep_clears_all 0
+#endif
 #ifndef VMB_MUTANT_recovery_rings_unless_marked
 #define VMB_MUTANT_recovery_rings_unless_marked 0
 #endif

@@ -1,10 +1,13 @@
 """Injected faults through the native core's Python methods, in both directions."""
 
 import mmap
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from vmbusd.abi.faults import Kind, Rule
 
 ROOT = Path(__file__).resolve().parents[3]
 RELID = 5
+PATIENCE = 30.0  # seconds, on a busy machine
 
 
 def arm(world: World, *rules: Rule) -> None:
@@ -38,6 +42,26 @@ def posts(world: World, count: int, *before: Rule, **rule: Any) -> list[int]:
         route.signal()
         rung.append(world.bells[0].drain())
     return rung
+
+
+@contextmanager
+def interrupting(act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` in this thread now and then, also in the middle of a wait, which cannot end meanwhile."""
+    waiting, over = threading.get_ident(), threading.Event()
+
+    def interrupt() -> None:
+        while not over.wait(0.002):
+            signal.pthread_kill(waiting, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: act())
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_the_same_seed_drops_the_same_doorbells(world: World) -> None:
@@ -115,13 +139,19 @@ def test_a_host_finds_what_nobody_rang_for(world: World) -> None:
     sender = native.HostSender(page, bell, world.table)
     arm(world, Rule(kind=Kind.DROP_DOORBELL, relid=RELID))
     idle = native.Words(page, layout.HOST_IDLE_OFFSET, 1)
+    sent: list[int] = []
     heard: list[int] = []
-    thread = threading.Thread(target=lambda: heard.extend(waiter.wait(0.3)))
-    thread.start()
-    while not idle.load(0) & 1:
-        time.sleep(0.001)
-    assert sender.signal(RELID)
-    thread.join()
+
+    def signal_if_asleep() -> None:
+        if idle.load(0) & 1 and not sent:
+            sent.append(sender.signal(RELID))
+
+    with interrupting(signal_if_asleep):
+        deadline = time.monotonic() + PATIENCE
+        while not sent:
+            assert time.monotonic() < deadline, f"no interrupt in {PATIENCE} s found the host asleep"
+            heard = waiter.wait(0.3)
+    assert sent == [True]
     assert (heard + waiter.wait(0), bell.drain()) == ([RELID], 0)
     assert sender.statistics()["faults"] == 1
     assert native.FaultCounts(page, layout.HOST_FIRED_IN_GUEST_OFFSET).fired()[0] == 1

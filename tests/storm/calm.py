@@ -46,6 +46,7 @@ class Calm:
         self.leaked = 0
         self.spent = 0.0
         self._asked: list[Child] = []
+        self._missing: list[int] = []
         self._memory: Memory | None = None
         self._first: leaks.Footprint | None = None
 
@@ -146,6 +147,9 @@ class Calm:
             # A last offer may still be on its way, and with it an open: ask everybody again.
             await asyncio.sleep(LOOK)
             found = await self._compare(self._memory) if await self._pause() else []
+        # A packet channel that stands still hangs; what it waits for is lost, for all anybody can tell.
+        self.hung += len(self._missing)
+        self.lost += sum(self._missing)
         for text in [*found, *judge_counts(world.ledger.counts())]:
             world.trace.violation(text)
         if not world.trace.violations:
@@ -162,7 +166,8 @@ class Calm:
         guest, *hosts = self._children()
         reports = [host.paused.result() for host in hosts]
         offers = {report["link"]: report["offers"] for report in reports}
-        facts = Facts(memory.slots(), memory.cells(), bus, guest.paused.result(), offers)
+        facts = Facts(memory.slots(), memory.cells(), bus, guest.paused.result(), offers, memory.progress())
+        self._missing = facts.missing()
         self.lost += sum(cell.produced - cell.seen for cell in facts.cells.values())
         return judge(facts)
 

@@ -22,44 +22,58 @@ SLOW_SECONDS: Final = 0.0003
 """Of one callback in so many: long against the others, short enough that the storm goes on."""
 
 
-class CellDriver(Driver):
-    """Catches up with the device: seen = produced. `config` is the ledger's path."""
+class StormDriver(Driver):
+    """What every driver of the storm judges: callbacks that overlap, or outlive their open.
+
+    `config` is the ledger's path. Attributes: `ledger`; `me`, our pid; `calls`, callbacks begun.
+    """
+
+    def __init__(self, config: str = "") -> None:
+        super().__init__(config)
+        self.me = os.getpid()
+        self.ledger = Ledger(Path(config))
+        self.calls = 0
+
+    def removed(self, channel: Channel) -> None:
+        """From now on a callback of its last open is a violation."""
+        self.ledger.note_close(channel.event_flag, channel.generation)
+
+    def enter(self, channel: Channel, words: Words, inside: int) -> None:
+        """A callback begins; word `inside` names who is in it."""
+        if self.ledger.closed(channel.event_flag) >= channel.generation:
+            self.ledger.add("late")
+        other = words.exchange(inside, self.me)
+        if other and (other == self.me or cell.process_lives(other)):
+            self.ledger.add("overlaps")
+
+    def leave(self, channel: Channel, words: Words, inside: int) -> None:
+        """It ends."""
+        if words.exchange(inside, 0) != self.me:
+            self.ledger.add("overlaps")
+        if self.ledger.closed(channel.event_flag) >= channel.generation:
+            self.ledger.add("late")
+
+
+class CellDriver(StormDriver):
+    """Catches up with the device: seen = produced."""
 
     interface = INTERFACE
     ring_pages = cell.RING_PAGES
 
-    def __init__(self, config: str = "") -> None:
-        super().__init__(config)
-        self._me = os.getpid()
-        self._ledger = Ledger(Path(config))
-        self._calls = 0
-
-    def removed(self, channel: Channel) -> None:
-        """From now on a callback of its last open is a violation."""
-        self._ledger.note_close(channel.event_flag, channel.generation)
-
     def on_interrupt(self, channel: Channel) -> None:
         """One callback. The words are made anew each time: nothing of a ring is kept beyond it."""
-        ledger, flag, generation = self._ledger, channel.event_flag, channel.generation
         words = Words(channel.memory(cell.CELL_PAGE))
-        if ledger.closed(flag) >= generation:
-            ledger.add("late")
-        other = words.exchange(cell.INSIDE, self._me)
-        if other and (other == self._me or cell.process_lives(other)):
-            ledger.add("overlaps")
-        if words.load(cell.GENERATION) not in (0, generation):
+        self.enter(channel, words, cell.INSIDE)
+        if words.load(cell.GENERATION) not in (0, channel.generation):
             # 0: its device has not been asked yet, and the bit is one of an open before.
-            ledger.add("stale")
+            self.ledger.add("stale")
         produced, seen = words.load(cell.PRODUCED), words.load(cell.SEEN)
-        self._calls += 1
-        if self._calls % SLOW_ONE_OF == 0:
+        self.calls += 1
+        if self.calls % SLOW_ONE_OF == 0:
             time.sleep(SLOW_SECONDS)
         if produced < seen:
-            ledger.add("ahead")
+            self.ledger.add("ahead")
         else:
             words.store(cell.SEEN, produced)
-        ledger.add("callbacks")
-        if words.exchange(cell.INSIDE, 0) != self._me:
-            ledger.add("overlaps")
-        if ledger.closed(flag) >= generation:
-            ledger.add("late")
+        self.ledger.add("callbacks")
+        self.leave(channel, words, cell.INSIDE)

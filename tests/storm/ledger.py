@@ -12,30 +12,43 @@ from typing import Final
 from vmbusd.abi import layout
 from vmbusd.abi.native import Words
 
-COUNTERS: Final = (
+HAPPENED: Final = (
     "signals",
     "callbacks",
     "opens",
     "closes",
     "retargets",
+    "packets_there",
+    "packets_back",
+    "repeats",
+)
+"""How much happened; `packets_there`: packets that the guest judged, `packets_back`: that the hosts judged,
+`repeats`: of both, those that came again because a worker died, as they may."""
+FORBIDDEN: Final = (
     "overlaps",
     "stale",
     "late",
     "ahead",
     "foreign",
     "twice",
+    "corrupt",
+    "gap",
+    "repeated",
+    "foreign_packets",
 )
-"""The first five say how much happened; each of the others is a violation:
+"""Each is a violation:
 
 `overlaps`: two living processes in one channel's callback; `stale`: a callback of another generation than the
 device writes; `late`: a callback that began, or still ran, when the close of its generation was complete;
 `ahead`: more seen than produced; `foreign`: the ring memory of an open channel is another open's; `twice`: a
-device was asked to open a generation again or an older one, or to close what was not open.
+device was asked to open a generation again or an older one, or to close what was not open; `corrupt`: a
+packet that is not as it was made; `gap`: packets are missing before one; `repeated`: a packet came again and
+nobody had died who could have had it; `foreign_packets`: packets of another open.
 """
-FORBIDDEN: Final = COUNTERS[5:]
+COUNTERS: Final = HAPPENED + FORBIDDEN
 _LINE: Final = 8
 """Words of a cache line."""
-_FLAGS_AT: Final = 128
+_FLAGS_AT: Final = _LINE * len(COUNTERS)
 _WORDS_PER_FLAG: Final = 2
 _SIZE: Final = 8 * (_FLAGS_AT + _WORDS_PER_FLAG * layout.FLAGS)
 

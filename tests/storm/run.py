@@ -115,6 +115,7 @@ class Storm:
         killed = " ".join(f"{kind}={count}" for kind, count in kills.items())
         print(
             f"{elapsed:6.1f} s: {counts['signals']:,} signals, {counts['callbacks']:,} callbacks, "
+            f"{counts['packets_there']:,} packets there, {counts['packets_back']:,} back, "
             f"{counts['opens']:,} opens, {counts['retargets']:,} retargets, kills {killed}, "
             f"calm {self.calm.points}",
             flush=True,
@@ -163,8 +164,10 @@ def closing_line(result: dict[str, Any]) -> str:
     kills = " ".join(f"{kind}={count}" for kind, count in result["kills"].items())
     return (
         f"storm: {result['seconds']:.0f} s, seed {result['seed']}: {result['signals']} signals, "
-        f"{result['callbacks']} callbacks, kills {kills}, lost {result['lost']}, hung {result['hung']}, "
-        f"overlaps {result['overlaps']}, stale {result['stale']}, leaked {result['leaked']}"
+        f"{result['callbacks']} callbacks, {result['packets_there']} packets there, "
+        f"{result['packets_back']} back, {result['repeats']} repeats, kills {kills}, "
+        f"lost {result['lost']}, hung {result['hung']}, overlaps {result['overlaps']}, "
+        f"stale {result['stale']}, leaked {result['leaked']}"
     )
 
 
@@ -172,9 +175,9 @@ def summary(result: dict[str, Any]) -> None:
     """The closing table."""
     for key, value in result.items():
         if key not in ("kills", "violations"):
-            print(f"  {key:<14} {value:>14,}" if isinstance(value, int) else f"  {key:<14} {value:>14}")
+            print(f"  {key:<15} {value:>14,}" if isinstance(value, int) else f"  {key:<15} {value:>14}")
     for kind, count in result["kills"].items():
-        print(f"  {'kills ' + kind:<14} {count:>14,}")
+        print(f"  {'kills ' + kind:<15} {count:>14,}")
 
 
 def _keep(world: World) -> Path:

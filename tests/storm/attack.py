@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from tests.storm import packets
 from tests.storm.nursery import MARK
 from tests.storm.processes import Process
 from tests.storm.program import LONGEST_STOP, Action
@@ -27,6 +28,10 @@ from vmbusd.server import requests
 
 EARLY: Final = 0.25
 """Share of kills that do not wait until their victim serves."""
+DOOMED: Final = 0.6
+"""Share of kills of workers that they carry out themselves, where a batch of packets is half done."""
+DOOM_SECONDS: Final = 0.3
+"""Until one has come to such a place; else any worker is killed wherever it is."""
 WAIT_SECONDS: Final = 8.0
 """Longest wait for a victim; then the action is missed."""
 HITS: Final = 5
@@ -144,12 +149,27 @@ class Attack:
                 self._hit = guest
                 self._hits.clear()
             ready = guest is not None and (guest.is_ready or action.lots[1] < EARLY)
+            if ready and len(self._hits) < HITS and action.lots[2] < DOOMED:
+                self._hits.append(time.monotonic())
+                if await self._doom(action):
+                    return True
+                self._hits.pop()
             if ready and len(self._hits) < HITS and (pid := self._some_worker(action)) is not None:
                 self._hits.append(time.monotonic())
                 self.world.trace.note("kill", kind="worker", pid=pid)
                 return _signal(pid, self.world.mark, signal.SIGKILL)
             await asyncio.sleep(0.01)
         return False
+
+    async def _doom(self, action: Action) -> bool:
+        """Have a worker kill itself in a callback with packets; whether one has."""
+        place = 1 + action.pick(packets.PLACES)
+        self.world.ledger.doom(place)
+        await asyncio.sleep(DOOM_SECONDS)
+        if self.world.ledger.pardon():
+            return False
+        self.world.trace.note("kill", kind="worker", place=place)
+        return True
 
     async def _stop(self, kind: str, action: Action) -> None:
         seconds = round(action.lots[1] ** 2 * LONGEST_STOP, 3)

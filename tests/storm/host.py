@@ -175,7 +175,9 @@ def main(spec: dict[str, Any], lines: Lines) -> int:
     with connect(spec["partition"], spec["runtime_dir"]) as host, host.serving():
         opens = Opens(ledger)
         cells = CellDevice(ledger, opens)
-        with_packets = [PacketDevice(ledger, opens) for n in range(spec["devices"]) if is_of_packets(n)]
+        with_packets = [
+            PacketDevice(ledger, opens, pause) for n in range(spec["devices"]) if is_of_packets(n)
+        ]
         unused = iter(with_packets)
         devices = Devices(
             host,

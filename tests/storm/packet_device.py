@@ -13,6 +13,7 @@ from typing import Any, Final
 from host_client import Channel, Device
 from tests.storm import packets
 from tests.storm.ledger import Ledger
+from tests.storm.lines import Pause
 from tests.storm.opens import Opens
 from tests.storm.packets import Numbered, Position
 from vmbusd.abi.errors import ChannelGone
@@ -20,6 +21,9 @@ from vmbusd.abi.packets import Packet
 
 STILL_SECONDS: Final = 10.0
 """Packets are missing and none has come for so long: the busiest machine schedules a worker much sooner."""
+MOST: Final = 7
+"""Packets sent at once, by turns from one up: a batch that is lost must not be all that the window allows, or
+nothing would come behind the gap to show it."""
 
 
 class PacketDevice(Device):
@@ -27,10 +31,13 @@ class PacketDevice(Device):
 
     interface = packets.INTERFACE
 
-    def __init__(self, ledger: Ledger, opens: Opens) -> None:
+    def __init__(self, ledger: Ledger, opens: Opens, pause: Pause) -> None:
         self._ledger = ledger
         self._opens = opens
+        self._pause = pause
         self._lock = threading.Lock()
+        self._pushing = threading.Lock()
+        self._answers = 0
         self._channel: Channel | None = None
         self._generation = 0
         self._sent = 0
@@ -50,18 +57,35 @@ class PacketDevice(Device):
             self._channel = None
 
     def on_packets(self, channel: Channel, batch: Sequence[Packet]) -> None:
-        """What the guest sent back."""
+        """What the guest sent back. After every other batch it gets more at once: just when its worker has
+        read everything and goes to sleep."""
         with self._lock:
             for packet in batch:
                 seen = packets.follow(self._back, packet.payload, channel.generation, self._ledger)
                 self._back = Position(seen.number + 1, seen.begun, seen.sender)
         self._ledger.add("packets_back", len(batch))
+        self._answers += 1
+        if self._answers % 2:
+            self.push()
 
     def push(self) -> None:
-        """Send what the window allows; for one thread. After a death it may have to wait for room."""
+        """Send what the window allows; after a death that may have to wait for room.
+
+        Nothing if another thread is at it, or in a pause: who finds all packets back in one knows that there
+        will be no others.
+        """
+        if self._pushing.acquire(blocking=False):
+            try:
+                if not self._pause.on:
+                    self._push()
+            finally:
+                self._pushing.release()
+
+    def _push(self) -> None:
         with self._lock:
             channel, generation = self._channel, self._generation
-            numbers = range(self._sent, self._back.next + packets.WINDOW)
+            most = self._sent + 1 + self._sent % MOST
+            numbers = range(self._sent, min(most, self._back.next + packets.WINDOW))
         if channel is None or not numbers:
             return
         try:
@@ -83,7 +107,7 @@ class PacketDevice(Device):
     @property
     def is_even(self) -> bool:
         """Whether nothing is under way."""
-        with self._lock:
+        with self._pushing, self._lock:
             return self._channel is None or self._sent == self._back.next
 
     def report(self) -> dict[str, Any]:

@@ -39,6 +39,9 @@ BACK_SENT: Final = 3
 INSIDE: Final = 4
 """The pid of the process in the callback, 0 for none."""
 
+PLACES: Final = 4
+"""Places in a callback where a worker takes its time, or dies: see `packet_driver`."""
+
 
 class Numbered(msgspec.Struct, frozen=True):
     """What a packet says of itself."""

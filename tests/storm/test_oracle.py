@@ -169,6 +169,18 @@ def test_a_forbidden_count_is_a_violation(tmp_path: Path, name: str) -> None:
     assert judge_counts(Ledger(tmp_path / "ledger").counts()) == [f"{name}: 1"]
 
 
+def test_one_worker_is_doomed_and_may_be_pardoned(tmp_path: Path) -> None:
+    """Whoever comes to the place first; nobody after a pardon."""
+    ledger = Ledger.make(tmp_path / "ledger")
+    ledger.doom(2)
+
+    assert [ledger.is_doomed(place) for place in (1, 2, 2)] == [False, True, False]
+    assert not ledger.pardon()
+    ledger.doom(1)
+    assert ledger.pardon()
+    assert not ledger.is_doomed(1)
+
+
 def test_the_ledger_knows_what_is_over(tmp_path: Path) -> None:
     """A generation is opened once, in order; a close never takes back a later one."""
     ledger = Ledger.make(tmp_path / "ledger")

@@ -30,6 +30,8 @@ PACE: Final = 0.006
 """Most seconds between two passes: three storms have to share a small machine, and workers have to sleep."""
 AWAY: Final = 1.5
 """Most seconds until a withdrawn offer is there again."""
+TRICKLE_PACE: Final = 0.0001
+"""Most seconds between two looks of a trickle: the next signal has to come while the worker falls asleep."""
 SWITCH_SECONDS: Final = 0.0005
 
 
@@ -65,17 +67,27 @@ class CellDevice(Device):
         self._ledger.add("closes")
 
     def storm(self, host: Host) -> None:
-        """One pass."""
-        ready = []
+        """One pass over all of them."""
         with self.lock:
-            for channel, words in self.cells.items():
-                if words.load(cell.GENERATION) != channel.generation:
-                    self._ledger.add("foreign")
-                produced = words.load(cell.PRODUCED)
-                if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
-                    words.store(cell.PRODUCED, produced + 1)
-                    ready.append(channel)
-            host.signal_many(ready)
+            self._pass(host, list(self.cells))
+
+    def trickle(self, host: Host) -> None:
+        """The credit channel with the lowest relid alone: whom its signal does not wake nobody else does."""
+        with self.lock:
+            credit = [channel for channel in self.cells if cell.is_credit(channel.relid)]
+            self._pass(host, sorted(credit, key=lambda channel: channel.relid)[:1])
+
+    def _pass(self, host: Host, channels: list[Channel]) -> None:
+        ready = []
+        for channel in channels:
+            words = self.cells[channel]
+            if words.load(cell.GENERATION) != channel.generation:
+                self._ledger.add("foreign")
+            produced = words.load(cell.PRODUCED)
+            if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
+                words.store(cell.PRODUCED, produced + 1)
+                ready.append(channel)
+        host.signal_many(ready)
         self._ledger.add("signals", len(ready))
 
 
@@ -156,28 +168,41 @@ def connect(partition: str, runtime_dir: str) -> Host:
             time.sleep(RETRY)
 
 
+class Orders:
+    """What the runner wants of this process. `revokes`: lots for offers to be withdrawn."""
+
+    def __init__(self, *, paused: bool) -> None:
+        self.pause = Pause(on=paused)
+        self.trickles = False
+        self.quitting = threading.Event()
+        self.revokes: list[int] = []
+
+    def obey(self, line: Line) -> None:
+        """One line of the runner's."""
+        what = line["do"]
+        # First: a pause that is confirmed must not be followed by a signal.
+        if what in ("trickle", "pause", "resume"):
+            self.trickles = what == "trickle"
+        self.pause.obey(line)
+        if what == "revoke":
+            self.revokes.append(line["number"])
+        elif what == "quit":
+            self.quitting.set()
+
+
 def main(spec: dict[str, Any], lines: Lines) -> int:
     """Run one host until it is told to quit."""
     sys.setswitchinterval(SWITCH_SECONDS)
     draw = random.Random(spec["seed"])
-    pause, quitting = Pause(on=spec["paused"]), threading.Event()
-    revokes: list[int] = []
-
-    def obey(line: Line) -> None:
-        pause.obey(line)
-        if line["do"] == "revoke":
-            revokes.append(line["number"])
-        elif line["do"] == "quit":
-            quitting.set()
-
-    lines.follow(obey)
+    orders = Orders(paused=spec["paused"])
+    lines.follow(orders.obey)
     ledger = Ledger(Path(spec["ledger"]))
     with connect(spec["partition"], spec["runtime_dir"]) as host, host.serving():
         device = CellDevice(ledger)
         instances = [UUID(int=(spec["number"] + 1) << 16 | n) for n in range(spec["devices"])]
         devices = Devices(host, device, instances, draw)
         with contextlib.closing(devices):
-            _storm(host, device, devices, lines, (pause, quitting, revokes), draw)
+            _storm(host, device, devices, lines, orders, draw)
     return 0
 
 
@@ -186,19 +211,23 @@ def _storm(
     device: CellDevice,
     devices: Devices,
     lines: Lines,
-    orders: tuple[Pause, threading.Event, list[int]],
+    orders: Orders,
     draw: random.Random,
 ) -> None:
-    pause, quitting, revokes = orders
+    pause = orders.pause
     ready = False
-    while not quitting.is_set():
-        while revokes:
-            devices.revoke(revokes.pop())
+    while not orders.quitting.is_set():
+        while orders.revokes:
+            devices.revoke(orders.revokes.pop())
         # A process that begins in a pause has to offer something all the same.
         resting = devices.look(may_offer=not ready or not pause.on)
         if resting and not ready:
             ready = True
             lines.tell(event="ready", link=host.link)
+        if orders.trickles:
+            device.trickle(host)
+            time.sleep(draw.random() * TRICKLE_PACE)
+            continue
         if not pause.on:
             device.storm(host)
             time.sleep(draw.random() * PACE)

@@ -24,13 +24,15 @@ COUNTERS: Final = (
     "ahead",
     "foreign",
     "twice",
+    "raised",
 )
 """The first five say how much happened; each of the others is a violation:
 
 `overlaps`: two living processes in one channel's callback; `stale`: a callback of another generation than the
 device writes; `late`: a callback that began, or still ran, when the close of its generation was complete;
 `ahead`: more seen than produced; `foreign`: the ring memory of an open channel is another open's; `twice`: a
-device was asked to open a generation again or an older one, or to close what was not open.
+device was asked to open a generation again or an older one, or to close what was not open; `raised`: a
+callback raised an exception.
 """
 FORBIDDEN: Final = COUNTERS[5:]
 _LINE: Final = 8

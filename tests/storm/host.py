@@ -34,6 +34,8 @@ PACE: Final = 0.006
 """Most seconds between two passes: three storms have to share a small machine, and workers have to sleep."""
 AWAY: Final = 1.5
 """Most seconds until a withdrawn offer is there again."""
+TRICKLE_PACE: Final = 0.0001
+"""Most seconds between two looks of a trickle: the next signal has to come while the worker falls asleep."""
 SWITCH_SECONDS: Final = 0.0005
 
 
@@ -63,17 +65,27 @@ class CellDevice(Device):
         self._opens.end(channel)
 
     def storm(self, host: Host) -> None:
-        """One pass."""
-        ready = []
+        """One pass over all of them."""
         with self.lock:
-            for channel, words in self.cells.items():
-                if words.load(cell.GENERATION) != channel.generation:
-                    self._ledger.add("foreign")
-                produced = words.load(cell.PRODUCED)
-                if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
-                    words.store(cell.PRODUCED, produced + 1)
-                    ready.append(channel)
-            host.signal_many(ready)
+            self._pass(host, list(self.cells))
+
+    def trickle(self, host: Host) -> None:
+        """The credit channel with the lowest relid alone: whom its signal does not wake nobody else does."""
+        with self.lock:
+            credit = [channel for channel in self.cells if cell.is_credit(channel.relid)]
+            self._pass(host, sorted(credit, key=lambda channel: channel.relid)[:1])
+
+    def _pass(self, host: Host, channels: list[Channel]) -> None:
+        ready = []
+        for channel in channels:
+            words = self.cells[channel]
+            if words.load(cell.GENERATION) != channel.generation:
+                self._ledger.add("foreign")
+            produced = words.load(cell.PRODUCED)
+            if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
+                words.store(cell.PRODUCED, produced + 1)
+                ready.append(channel)
+        host.signal_many(ready)
         self._ledger.add("signals", len(ready))
 
 
@@ -156,27 +168,40 @@ def connect(partition: str, runtime_dir: str) -> Host:
             time.sleep(RETRY)
 
 
+class Orders:
+    """What the runner wants of this process. `revokes`: lots for offers to be withdrawn."""
+
+    def __init__(self, *, paused: bool) -> None:
+        self.pause = Pause(on=paused)
+        self.trickles = False
+        self.quitting = threading.Event()
+        self.revokes: list[int] = []
+
+    def obey(self, line: Line) -> None:
+        """One line of the runner's."""
+        what = line["do"]
+        # First: a pause that is confirmed must not be followed by a signal.
+        if what in ("trickle", "pause", "resume"):
+            self.trickles = what == "trickle"
+        self.pause.obey(line)
+        if what == "revoke":
+            self.revokes.append(line["number"])
+        elif what == "quit":
+            self.quitting.set()
+
+
 def main(spec: dict[str, Any], lines: Lines) -> int:
     """Run one host until it is told to quit."""
     sys.setswitchinterval(SWITCH_SECONDS)
     draw = random.Random(spec["seed"])
-    pause, quitting = Pause(on=spec["paused"]), threading.Event()
-    revokes: list[int] = []
-
-    def obey(line: Line) -> None:
-        pause.obey(line)
-        if line["do"] == "revoke":
-            revokes.append(line["number"])
-        elif line["do"] == "quit":
-            quitting.set()
-
-    lines.follow(obey)
+    orders = Orders(paused=spec["paused"])
+    lines.follow(orders.obey)
     ledger = Ledger(Path(spec["ledger"]))
     with connect(spec["partition"], spec["runtime_dir"]) as host, host.serving():
         opens = Opens(ledger)
         cells = CellDevice(ledger, opens)
         with_packets = [
-            PacketDevice(ledger, opens, pause) for n in range(spec["devices"]) if is_of_packets(n)
+            PacketDevice(ledger, opens, orders.pause) for n in range(spec["devices"]) if is_of_packets(n)
         ]
         unused = iter(with_packets)
         devices = Devices(
@@ -188,7 +213,7 @@ def main(spec: dict[str, Any], lines: Lines) -> int:
             draw,
         )
         with contextlib.closing(devices):
-            _storm(host, (cells, with_packets), devices, lines, (pause, quitting, revokes), draw)
+            _storm(host, (cells, with_packets), devices, lines, orders, draw)
     return 0
 
 
@@ -197,21 +222,25 @@ def _storm(
     stormers: tuple[CellDevice, list[PacketDevice]],
     devices: Devices,
     lines: Lines,
-    orders: tuple[Pause, threading.Event, list[int]],
+    orders: Orders,
     draw: random.Random,
 ) -> None:
-    pause, quitting, revokes = orders
+    pause = orders.pause
     cells, with_packets = stormers
     standstill = Standstill(with_packets)
     ready = False
-    while not quitting.is_set():
-        while revokes:
-            devices.revoke(revokes.pop())
+    while not orders.quitting.is_set():
+        while orders.revokes:
+            devices.revoke(orders.revokes.pop())
         # A process that begins in a pause has to offer something all the same.
         resting = devices.look(may_offer=not ready or not pause.on)
         if resting and not ready:
             ready = True
             lines.tell(event="ready", link=host.link)
+        if orders.trickles:
+            cells.trickle(host)
+            time.sleep(draw.random() * TRICKLE_PACE)
+            continue
         if not pause.on:
             cells.storm(host)
             for device in with_packets:

@@ -32,6 +32,7 @@ FORBIDDEN: Final = (
     "ahead",
     "foreign",
     "twice",
+    "raised",
     "corrupt",
     "gap",
     "repeated",
@@ -42,9 +43,10 @@ FORBIDDEN: Final = (
 `overlaps`: two living processes in one channel's callback; `stale`: a callback of another generation than the
 device writes; `late`: a callback that began, or still ran, when the close of its generation was complete;
 `ahead`: more seen than produced; `foreign`: the ring memory of an open channel is another open's; `twice`: a
-device was asked to open a generation again or an older one, or to close what was not open; `corrupt`: a
-packet that is not as it was made; `gap`: packets are missing before one; `repeated`: a packet came again and
-nobody had died who could have had it; `foreign_packets`: packets of another open.
+device was asked to open a generation again or an older one, or to close what was not open; `raised`: a
+callback raised an exception; `corrupt`: a packet that is not as it was made; `gap`: packets are missing
+before one; `repeated`: a packet came again and nobody had died who could have had it; `foreign_packets`:
+packets of another open.
 """
 COUNTERS: Final = HAPPENED + FORBIDDEN
 _LINE: Final = 8

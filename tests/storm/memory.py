@@ -12,6 +12,7 @@ from typing import Final
 from tests.storm import packets
 from tests.storm.oracle import Cell, Slot
 from vmbusd.abi import layout
+from vmbusd.abi.errors import VmbusError
 from vmbusd.abi.native import Blocks, EventFlags, Table, Words
 from vmbusd.demo import cell
 
@@ -21,12 +22,20 @@ _RING: Final = struct.Struct("<III")
 """Where it is written and read, and whether the reader wants no signals."""
 
 
+class ObjectsError(VmbusError):
+    """A partition has not exactly the objects that it must have; the text lists those there are."""
+
+
 class Memory:
-    """Mappings of one partition's objects."""
+    """Mappings of one partition's objects. Raises ObjectsError when there is not one set of them."""
 
     def __init__(self, partition: str, vps: int) -> None:
         self._partition = partition
-        (self._table_path,) = _SHM.glob(f"vmbusd-*-{partition}-table")
+        paths = sorted(_SHM.glob(f"vmbusd-*-{partition}-table"))
+        if len(paths) != 1:
+            found = ", ".join(map(str, paths)) or "none"
+            raise ObjectsError(f"partition {partition} must have one table: {found}")
+        self._table_path = paths[0]
         self.identity = self._table_path.stat().st_ino
         self._table = Table(self._map("table"))
         self._blocks = Blocks(self._map("guest"))

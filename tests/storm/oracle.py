@@ -75,6 +75,17 @@ def judge_counts(counts: Mapping[str, int]) -> list[str]:
     return [f"{name}: {counts[name]}" for name in FORBIDDEN if counts[name]]
 
 
+def judge_storminess(counts: Mapping[str, int], kills: Mapping[str, int], least: int) -> list[str]:
+    """A storm in which nothing happened has proved nothing: what must have happened, and has not."""
+    found = [] if counts["callbacks"] else ["no callback ran: the storm does not storm"]
+    found += [] if counts["packets_back"] else ["no packet came back: the storm does not storm"]
+    return found + [
+        f"{count} kills of kind {kind}, {least} at least were wanted"
+        for kind, count in kills.items()
+        if count < least
+    ]
+
+
 def judge(facts: Facts) -> list[str]:
     """What is wrong at a calm point; nothing if all is well."""
     return [

@@ -44,6 +44,10 @@ class PacketDriver(StormDriver):
 
     def on_packets(self, channel: Channel, batch: Sequence[Packet]) -> None:
         """One batch."""
+        with self.booked():
+            self._take(channel, batch)
+
+    def _take(self, channel: Channel, batch: Sequence[Packet]) -> None:
         words = Words(channel.state)
         self.enter(channel, words, INSIDE)
         self.calls += 1

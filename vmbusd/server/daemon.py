@@ -108,8 +108,8 @@ class Daemon:
     # -- start ---------------------------------------------------------------------------------------------
 
     def _resume(self) -> dict[str, PartitionSpec]:
-        """Every partition that a daemon before us kept, before its objects could look abandoned. Returns those
-        that are to be made anew."""
+        """Every partition that a daemon before us kept, before its objects could look abandoned. Returns what
+        is to be made anew."""
         directory = self.runtime.fd
         anew = {}
         try:

@@ -16,10 +16,10 @@ from typing import Final
 import msgspec
 
 RATES: Final[Mapping[str, float]] = {
-    "kill worker": 0.60,
+    "kill worker": 1.00,
     "kill host": 1.00,
-    "kill guest": 1.20,
-    "kill daemon": 0.45,
+    "kill guest": 1.50,
+    "kill daemon": 0.60,
     "reexec": 0.20,
     "stop worker": 0.20,
     "stop host": 0.15,

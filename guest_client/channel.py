@@ -333,10 +333,12 @@ class Channel(Verbs):
         self._views.clear()
 
 
-def log_failure(flag: int, error: BaseException) -> None:
-    """What the workers do with an exception of a callback: it is logged, and the channel goes on.
+def mistake(error: BaseException) -> BaseException | None:
+    """The error itself, to log where a driver stood, if it may be its mistake; None if its channel ended
+    under its feet."""
+    return None if isinstance(error, ChannelGone | LinkClosed | ObjectDead) else error
 
-    Where the driver stood matters only if it may be its mistake, not when its channel ended under its feet.
-    """
-    where = None if isinstance(error, ChannelGone | LinkClosed | ObjectDead) else error
-    log.error("event flag %d: its driver's callback failed: %s", flag, error, exc_info=where)
+
+def log_failure(flag: int, error: BaseException) -> None:
+    """What the workers do with an exception of a callback: it is logged, and the channel goes on."""
+    log.error("event flag %d: its driver's callback failed: %s", flag, error, exc_info=mistake(error))

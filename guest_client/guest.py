@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from guest_client.channel import Channel
+from guest_client.channel import Channel, mistake
 from guest_client.connection import Connection
 from guest_client.driver import Driver, checked, name_of
 from guest_client.players import Players, ProcessPlayers, ThreadPlayers
@@ -339,8 +339,8 @@ class Guest(Session):
             return
         try:
             channel.driver.removed(channel)
-        except Exception:
-            log.exception("%r: its driver's removed failed", channel)
+        except Exception as error:
+            log.error("%r: its driver's removed failed: %s", channel, error, exc_info=mistake(error))
 
     def _fail(self, error: VmbusError) -> None:
         with self._probing.changed:

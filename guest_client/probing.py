@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from guest_client.channel import OPEN_TIMEOUT, Channel
+from guest_client.channel import OPEN_TIMEOUT, Channel, mistake
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Probing:
         opening: Future[None] | None = None
         try:
             opening = asked()
-        except Exception:
-            log.exception("%r: its driver's %s failed", channel, what)
+        except Exception as error:
+            log.error("%r: its driver's %s failed: %s", channel, what, error, exc_info=mistake(error))
             self._failed(channel)
         if opening is None:
             self._ended(channel, held, None)

@@ -247,7 +247,8 @@ def test_what_cannot_be_believed_is_refused_with_a_word_on_what_is_lost(
     absence.daemon.ask(requests.PartitionAdd("other", 1, "1M"))
     path = absence.runtime_dir / name
     before = absence.daemon.status("other")["epoch"]
-    with absence.gone():
+    # With a peer: a daemon that starts elsewhere meanwhile may not take it for abandoned.
+    with attach(Role.HOST, "other", runtime_dir=absence.runtime_dir, resumable=True), absence.gone():
         content = bytearray(path.read_bytes())
         if damage == "cut":
             del content[len(content) // 2 :]
@@ -265,6 +266,34 @@ def test_what_cannot_be_believed_is_refused_with_a_word_on_what_is_lost(
     assert "lost" in text
     assert absence.daemon.status("storm")["epoch"] == 1
     assert absence.daemon.status("other")["epoch"] == before + 1
+
+
+def reclaimed(name: str) -> bool:
+    """Whether another daemon's start has removed this partition's objects."""
+    return any(f"-{name}-" in removed for removed in reclaim("0" * 12).removed)
+
+
+def test_a_partition_that_another_daemon_took_for_abandoned_is_made_anew(absence: Absence) -> None:
+    """Nobody was attached and no daemon ran, so another one's start removed its memory: the next daemon makes
+    it again as it was asked for, also one of which the configuration says nothing."""
+    absence.daemon.ask(requests.PartitionAdd("other", 2, "1M"))
+    with absence.gone():
+        eventually(lambda: reclaimed("other"), "it is old enough to be taken for abandoned")
+    assert "other" in [each["name"] for each in absence.daemon.ask(requests.Status())["partitions"]]
+    view = absence.daemon.status("other")
+    assert (view["epoch"], view["vps"]) == (1, 2)
+    assert "nobody was attached: it is made anew" in absence.daemon.text()
+
+
+def test_a_partition_whose_memory_was_taken_from_a_living_peer_is_lost(absence: Absence) -> None:
+    """Somebody was attached, so it was no reclaim: what the journal says is lost, and the log says so."""
+    absence.daemon.ask(requests.PartitionAdd("other", 1, "1M"))
+    with attach(Role.HOST, "other", runtime_dir=absence.runtime_dir, resumable=True), absence.gone():
+        assert not reclaimed("other")
+        (table,) = Path("/dev/shm").glob("vmbusd-*-other-table")
+        table.unlink()
+    assert "other" not in [each["name"] for each in absence.daemon.ask(requests.Status())["partitions"]]
+    assert "everything in the journal of other is lost" in absence.daemon.text()
 
 
 def test_a_daemon_with_eventfd_doorbells_is_not_replaced(absence: Absence) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from tests.storm import mishaps, packets
 from tests.storm.nursery import MARK
 from tests.storm.processes import Process
 from tests.storm.program import LONGEST_STOP, Action
@@ -27,6 +28,10 @@ from vmbusd.server import requests
 
 EARLY: Final = 0.25
 """Share of kills that do not wait until their victim serves."""
+DOOMED: Final = 0.6
+"""Share of kills of workers that they carry out themselves, where a batch of packets is half done."""
+DOOM_SECONDS: Final = 0.3
+"""Until one has come to such a place; else any worker is killed wherever it is."""
 WAIT_SECONDS: Final = 8.0
 """Longest wait for a victim; then the action is missed."""
 HITS: Final = 5
@@ -39,12 +44,13 @@ TRUNCATED: Final = ("events", "table", "vpwork", "guest", "ram", "vp0", "host0")
 
 
 class Attack:
-    """Carries out actions. Attributes: `kills`, by kind; `missed`, actions without a victim."""
+    """Carries out actions. Attributes: `kills`, by kind; `missed`, actions without a victim; `mishaps`."""
 
     def __init__(self, world: World, victims: Callable[[str], None]) -> None:
         self.world = world
         self.kills = dict.fromkeys(("worker", "host", "guest", "daemon"), 0)
         self.missed = 0
+        self.mishaps = mishaps.Mishaps(world)
         self._truncate = victims
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[str] = set()
@@ -60,6 +66,8 @@ class Attack:
             "online": lambda action: self._admin(requests.VpOnline(world.storm, action.pick(VPS))),
             "truncate": self._truncation,
             "bad bytes": self._bad_bytes,
+            "fault": lambda action: self._fault(mishaps.choose(mishaps.GENTLE, action), action),
+            "fault host": lambda action: self._fault(mishaps.choose(mishaps.HARSH, action), action),
         }
 
     def begin(self, action: Action) -> None:
@@ -79,6 +87,11 @@ class Attack:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.world.trace.violation(f"the storm itself failed in {task.get_name()}: {error!r}")
+
+    async def strike(self) -> None:
+        """Wait until no kill waits for its victim: on a busy machine most would be missed otherwise."""
+        while self._waiting and not self.world.trace.violations:
+            await asyncio.sleep(0.01)
 
     async def finish(self) -> None:
         """Wait for the actions under way; those that only wait for a victim are missed."""
@@ -133,23 +146,42 @@ class Attack:
         workers = self.world.workers()
         return workers[action.pick(len(workers))] if workers else None
 
+    def _may_hit(self) -> bool:
+        """Whether one more worker of this guest may die now."""
+        while self._hits and self._hits[0] < time.monotonic() - HIT_WINDOW:
+            self._hits.popleft()
+        if self.world.guest is not self._hit:
+            # What a guest puts up with is counted by itself.
+            self._hit = self.world.guest
+            self._hits.clear()
+        return len(self._hits) < HITS
+
     async def _kill_worker(self, action: Action) -> bool:
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline and not self.world.quiet:
-            while self._hits and self._hits[0] < time.monotonic() - HIT_WINDOW:
-                self._hits.popleft()
             guest = self.world.guest
-            if guest is not self._hit:
-                # What a guest puts up with is counted by itself.
-                self._hit = guest
-                self._hits.clear()
             ready = guest is not None and (guest.is_ready or action.lots[1] < EARLY)
-            if ready and len(self._hits) < HITS and (pid := self._some_worker(action)) is not None:
+            if ready and action.lots[2] < DOOMED and self._may_hit():
+                self._hits.append(time.monotonic())
+                if await self._doom(action):
+                    return True
+                self._hits.pop()
+            if ready and self._may_hit() and (pid := self._some_worker(action)) is not None:
                 self._hits.append(time.monotonic())
                 self.world.trace.note("kill", kind="worker", pid=pid)
                 return _signal(pid, self.world.mark, signal.SIGKILL)
             await asyncio.sleep(0.01)
         return False
+
+    async def _doom(self, action: Action) -> bool:
+        """Have a worker kill itself in a callback with packets; whether one has."""
+        place = 1 + action.pick(packets.PLACES)
+        self.world.ledger.doom(place)
+        await asyncio.sleep(DOOM_SECONDS)
+        if self.world.ledger.pardon():
+            return False
+        self.world.trace.note("kill", kind="worker", place=place)
+        return True
 
     async def _stop(self, kind: str, action: Action) -> None:
         seconds = round(action.lots[1] ** 2 * LONGEST_STOP, 3)
@@ -166,6 +198,14 @@ class Attack:
             await asyncio.sleep(seconds)
         finally:
             _signal(pid, self.world.mark, signal.SIGCONT)
+
+    async def _fault(self, mishap: mishaps.Mishap, action: Action) -> None:
+        if "worker" in mishap.dies:
+            if not self._may_hit():
+                self.missed += 1
+                return
+            self._hits.append(time.monotonic() + mishaps.LONGEST)
+        await self.mishaps.arm(mishap, action)
 
     # -- channels ------------------------------------------------------------------------------------------
 

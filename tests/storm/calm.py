@@ -1,10 +1,12 @@
 """A calm point: the storm holds still, and everything has to be exactly right.
 
-Order: stopped processes go on; everybody is back; guest and hosts confirm that they ask and signal nothing
-any more; then, with no help from anybody, every callback that is owed must run. By lot the devices are
-silenced first, while others may still be down: then what was signalled last has to survive their coming
-back, and no later signal can cover a loss. After that shared memory, bus, guest and hosts are compared, and
-what the daemon holds is counted. Every wait has an end, far beyond what a busy machine needs.
+Order: stopped processes go on; armed faults are taken back; everybody is back; guest and hosts confirm that
+they ask and signal nothing any more; then, with no help from anybody, every callback that is owed must run.
+By lot the devices are silenced first, while others may still be down: then what was signalled last has to
+survive their coming back, and no later signal can cover a loss. A later recovery can: whoever is recovered
+after the loss, a worker or a host, has every VP rung, or its bits put back. So points of both kinds have to
+be many. After that shared memory, bus, guest and hosts are compared, hosts trickle one after the other, logs
+are read, and what the daemon holds is counted. Every wait has an end, far beyond what a busy machine needs.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from typing import Final
 
 from tests.storm import leaks
 from tests.storm.attack import Attack
+from tests.storm.logs import Logs
 from tests.storm.memory import Memory
 from tests.storm.oracle import Facts, judge, judge_counts
 from tests.storm.processes import Child
@@ -30,6 +33,10 @@ AGREED_SECONDS: Final = 15.0
 """Until all say the same of every channel: messages are on their way for milliseconds."""
 LEAK_SECONDS: Final = 15.0
 """Until what has ended is also forgotten: longer than a hello may be awaited."""
+IDLE_SEGMENTS: Final = 2
+"""Between calm points, after which something must have been seen."""
+TRICKLE_SECONDS: Final = 0.4
+"""Of each host: hundreds of sleeps of a worker, and a calm point is not much longer for it."""
 LOOK: Final = 0.02
 
 
@@ -45,20 +52,30 @@ class Calm:
         self.hung = 0
         self.leaked = 0
         self.spent = 0.0
+        self._callbacks = 0
+        self._idle = 0
+        self._behind = 0
+        self._logs = Logs(world.directory)
         self._asked: list[Child] = []
+        self._missing: list[int] = []
         self._memory: Memory | None = None
         self._first: leaks.Footprint | None = None
 
     async def point(self, *, silent_first: bool) -> None:
         """One calm point; what is wrong is noted as violations. The storm goes on after it."""
         world, begun = self.world, time.monotonic()
+        await self.attack.strike()
         world.trace.note("calm", silent_first=silent_first)
         world.quiet = True
         if silent_first:
             for host in self._children()[1:]:
                 host.pause()
         await self.attack.finish()
-        if await self._until(self._is_back, "everybody is back", BACK_SECONDS) and await self._pause():
+        if (
+            await self._until(self.attack.mishaps.clear, "faults are taken back", BACK_SECONDS)
+            and await self._until(self._is_back, "everybody is back", BACK_SECONDS)
+            and await self._pause()
+        ):
             await self._judge()
         self.points += 1
         world.quiet = False
@@ -136,6 +153,7 @@ class Calm:
     async def _judge(self) -> None:
         world = self.world
         if self._memory is None:
+            # One that raises is told as a failure of the storm.
             self._memory = Memory(world.storm, VPS)
         if not self._memory.is_same():
             world.trace.violation("the partition has other objects than at the first calm point")
@@ -146,10 +164,48 @@ class Calm:
             # A last offer may still be on its way, and with it an open: ask everybody again.
             await asyncio.sleep(LOOK)
             found = await self._compare(self._memory) if await self._pause() else []
-        for text in [*found, *judge_counts(world.ledger.counts())]:
+        # A packet channel that stands still hangs; what it waits for is lost, for all anybody can tell.
+        self.hung += len(self._missing)
+        self.lost += self._behind + sum(self._missing)
+        found += [*judge_counts(world.ledger.counts()), *await self._armed(), *self.look_at_logs()]
+        for text in found:
             world.trace.violation(text)
+        self._judge_storminess()
+        if not world.trace.violations:
+            await self._trickle(self._memory)
+            self._callbacks = world.ledger.counts()["callbacks"]
         if not world.trace.violations:
             await self._count()
+
+    def _judge_storminess(self) -> None:
+        """Whether something was seen. Not from one point to the next, where everybody may be down or stopped
+        on a busy machine, but in two segments: one of them is gentle."""
+        seen = self.world.ledger.counts()["callbacks"] > self._callbacks
+        self._idle = 0 if seen or not self.points else self._idle + 1
+        if self._idle == IDLE_SEGMENTS:
+            self.world.trace.violation(f"no callback in {IDLE_SEGMENTS} segments: the storm does not storm")
+
+    def look_at_logs(self) -> list[str]:
+        """What has been logged since the last look and must not be there."""
+        return self._logs.look(self.attack.kills["worker"] + self.attack.mishaps.worker_kills)
+
+    async def _armed(self) -> list[str]:
+        try:
+            return await self.attack.mishaps.left()
+        except (VmbusError, OSError) as error:
+            return [f"the daemon does not answer: {error}"]
+
+    async def _trickle(self, memory: Memory) -> None:
+        """Each host by itself signals one channel, whenever it was seen, and everybody else is silent: a
+        signal that wakes nobody has no other behind it that would, so it still is not seen at the end."""
+        for host in self._children()[1:]:
+            host.tell("trickle")
+            await asyncio.sleep(TRICKLE_SECONDS)
+            host.pause()
+            self._asked = [host]
+            if not await self._until(self._have_paused, "a host that trickles pauses", BACK_SECONDS):
+                return
+            await self._settle(memory)
 
     async def _compare(self, memory: Memory) -> list[str]:
         """What does not agree, once nothing moves."""
@@ -162,8 +218,9 @@ class Calm:
         guest, *hosts = self._children()
         reports = [host.paused.result() for host in hosts]
         offers = {report["link"]: report["offers"] for report in reports}
-        facts = Facts(memory.slots(), memory.cells(), bus, guest.paused.result(), offers)
-        self.lost += sum(cell.produced - cell.seen for cell in facts.cells.values())
+        facts = Facts(memory.slots(), memory.cells(), bus, guest.paused.result(), offers, memory.progress())
+        self._missing = facts.missing()
+        self._behind = sum(max(0, cell.produced - cell.seen) for cell in facts.cells.values())
         return judge(facts)
 
     async def _settle(self, memory: Memory) -> None:
@@ -192,7 +249,10 @@ class Calm:
             await asyncio.sleep(LOOK)
 
     async def _leaks(self) -> list[str]:
-        status = await self.world.ask(requests.Status())
+        try:
+            status = await self.world.ask(requests.Status())
+        except (VmbusError, OSError) as error:
+            return [f"the daemon does not say what it has: {error}"]
         # The question itself was a connection.
         await asyncio.sleep(LOOK)
         now = leaks.look(self.world, status)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from guest_client import Channel, Guest
-from tests.storm.driver import CellDriver
+from tests.storm.driver import CellDriver, StormDriver
 from tests.storm.ledger import Ledger
 from tests.storm.lines import Line, Lines, Pause
+from tests.storm.packet_driver import PacketDriver
 from vmbusd.abi import layout
 from vmbusd.abi.errors import (
     ChannelGone,
@@ -66,8 +67,8 @@ class Asked:
             return self.asked - self.outcomes.total()
 
 
-class Probed(CellDriver):
-    """The driver in the control process: what its probes open is counted too."""
+class Probed(StormDriver):
+    """A driver in the control process: what its probes open is counted too."""
 
     asked: Asked
 
@@ -76,6 +77,14 @@ class Probed(CellDriver):
         call = channel.begin_open()
         self.asked.watch(call)
         return call
+
+
+class ProbedCells(Probed, CellDriver):
+    """Of signals."""
+
+
+class ProbedPackets(Probed, PacketDriver):
+    """Of packets."""
 
 
 class Player:
@@ -205,10 +214,12 @@ def main(spec: dict[str, Any], lines: Lines) -> int:
         # The guest before us has been unloaded: every open that a device was asked for is over.
         for flag in range(1, layout.FLAGS):
             ledger.note_close(flag, ledger.opened(flag))
-        driver = Probed(spec["ledger"])
-        driver.asked = Asked()
-        guest.register(driver)
-        player = Player(guest, ledger, random.Random(spec["seed"]), driver.asked)
+        asked = Asked()
+        for kind in (ProbedCells, ProbedPackets):
+            driver = kind(spec["ledger"])
+            driver.asked = asked
+            guest.register(driver)
+        player = Player(guest, ledger, random.Random(spec["seed"]), asked)
         guest.start(spec["vps"], "process")
         lines.tell(event="ready")
         failed = threading.Thread(target=_wait, args=(guest, lines), name="end", daemon=True)

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,9 @@ from host_client import Channel, Device, Host, Offer
 from tests.storm.driver import INTERFACE
 from tests.storm.ledger import Ledger
 from tests.storm.lines import Line, Lines, Pause
+from tests.storm.opens import Opens
+from tests.storm.packet_device import PacketDevice, Standstill
+from tests.storm.packets import is_of_packets
 from vmbusd.abi.errors import LinkClosed, NoDaemon, RefusedError
 from vmbusd.abi.native import Words
 from vmbusd.demo import cell
@@ -30,64 +34,70 @@ PACE: Final = 0.006
 """Most seconds between two passes: three storms have to share a small machine, and workers have to sleep."""
 AWAY: Final = 1.5
 """Most seconds until a withdrawn offer is there again."""
+TRICKLE_PACE: Final = 0.0001
+"""Most seconds between two looks of a trickle: the next signal has to come while the worker falls asleep."""
 SWITCH_SECONDS: Final = 0.0005
 
 
 class CellDevice(Device):
-    """All devices of this process."""
+    """All devices of this process that have signals alone."""
 
     interface = INTERFACE
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, opens: Opens) -> None:
         self.lock = threading.Lock()
         self.cells: dict[Channel, Words] = {}
         self._ledger = ledger
-        self._open: set[tuple[int, int]] = set()
+        self._opens = opens
 
     def on_open(self, channel: Channel) -> None:
         """Name the generation, then let it be signalled."""
         words = Words(channel.memory(cell.CELL_PAGE))
-        if not self._ledger.note_open(channel.event_flag, channel.generation):
-            self._ledger.add("twice")
+        self._opens.begin(channel)
         words.store(cell.GENERATION, channel.generation)
-        self._open.add((channel.relid, channel.generation))
         with self.lock:
             self.cells[channel] = words
-        self._ledger.add("opens")
 
     def on_close(self, channel: Channel) -> None:
         """Let go of the ring memory."""
         with self.lock:
             self.cells.pop(channel, None)
-        if (channel.relid, channel.generation) not in self._open:
-            self._ledger.add("twice")
-        self._open.discard((channel.relid, channel.generation))
-        self._ledger.add("closes")
+        self._opens.end(channel)
 
     def storm(self, host: Host) -> None:
-        """One pass."""
-        ready = []
+        """One pass over all of them."""
         with self.lock:
-            for channel, words in self.cells.items():
-                if words.load(cell.GENERATION) != channel.generation:
-                    self._ledger.add("foreign")
-                produced = words.load(cell.PRODUCED)
-                if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
-                    words.store(cell.PRODUCED, produced + 1)
-                    ready.append(channel)
-            host.signal_many(ready)
+            self._pass(host, list(self.cells))
+
+    def trickle(self, host: Host) -> None:
+        """The credit channel with the lowest relid alone: whom its signal does not wake nobody else does."""
+        with self.lock:
+            credit = [channel for channel in self.cells if cell.is_credit(channel.relid)]
+            self._pass(host, sorted(credit, key=lambda channel: channel.relid)[:1])
+
+    def _pass(self, host: Host, channels: list[Channel]) -> None:
+        ready = []
+        for channel in channels:
+            words = self.cells[channel]
+            if words.load(cell.GENERATION) != channel.generation:
+                self._ledger.add("foreign")
+            produced = words.load(cell.PRODUCED)
+            if not cell.is_credit(channel.relid) or words.load(cell.SEEN) == produced:
+                words.store(cell.PRODUCED, produced + 1)
+                ready.append(channel)
+        host.signal_many(ready)
         self._ledger.add("signals", len(ready))
 
 
 class Devices:
-    """What this process offers: an instance each, and the offer that it has now, if any."""
+    """What this process offers: a device for each instance, and the offer that it has now, if any."""
 
-    def __init__(self, host: Host, device: CellDevice, instances: list[UUID], draw: random.Random) -> None:
+    def __init__(self, host: Host, devices: Mapping[UUID, Device], draw: random.Random) -> None:
         self._host = host
-        self._device = device
+        self._devices = devices
         self._draw = draw
-        self._offers: dict[UUID, Offer | None] = dict.fromkeys(instances)
-        self._due = dict.fromkeys(instances, 0.0)
+        self._offers: dict[UUID, Offer | None] = dict.fromkeys(devices)
+        self._due = dict.fromkeys(devices, 0.0)
         self._threads = ThreadPoolExecutor(1, "offers")
         self._offering: dict[UUID, Future[Offer]] = {}
 
@@ -96,7 +106,7 @@ class Devices:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return self._host.offer(self._device, instance)
+                return self._host.offer(self._devices[instance], instance)
             except RefusedError:
                 if time.monotonic() > deadline:
                     raise
@@ -136,6 +146,8 @@ class Devices:
             entry: dict[str, Any] = {"instance": str(instance), "relid": 0, "generation": 0}
             if channel is not None:
                 entry |= {"relid": channel.relid, "generation": channel.generation}
+            if isinstance(device := self._devices[instance], PacketDevice):
+                entry["packets"] = device.report()
             entries.append(entry)
         return entries
 
@@ -156,54 +168,87 @@ def connect(partition: str, runtime_dir: str) -> Host:
             time.sleep(RETRY)
 
 
+class Orders:
+    """What the runner wants of this process. `revokes`: lots for offers to be withdrawn."""
+
+    def __init__(self, *, paused: bool) -> None:
+        self.pause = Pause(on=paused)
+        self.trickles = False
+        self.quitting = threading.Event()
+        self.revokes: list[int] = []
+
+    def obey(self, line: Line) -> None:
+        """One line of the runner's."""
+        what = line["do"]
+        # First: a pause that is confirmed must not be followed by a signal.
+        if what in ("trickle", "pause", "resume"):
+            self.trickles = what == "trickle"
+        self.pause.obey(line)
+        if what == "revoke":
+            self.revokes.append(line["number"])
+        elif what == "quit":
+            self.quitting.set()
+
+
 def main(spec: dict[str, Any], lines: Lines) -> int:
     """Run one host until it is told to quit."""
     sys.setswitchinterval(SWITCH_SECONDS)
     draw = random.Random(spec["seed"])
-    pause, quitting = Pause(on=spec["paused"]), threading.Event()
-    revokes: list[int] = []
-
-    def obey(line: Line) -> None:
-        pause.obey(line)
-        if line["do"] == "revoke":
-            revokes.append(line["number"])
-        elif line["do"] == "quit":
-            quitting.set()
-
-    lines.follow(obey)
+    orders = Orders(paused=spec["paused"])
+    lines.follow(orders.obey)
     ledger = Ledger(Path(spec["ledger"]))
     with connect(spec["partition"], spec["runtime_dir"]) as host, host.serving():
-        device = CellDevice(ledger)
-        instances = [UUID(int=(spec["number"] + 1) << 16 | n) for n in range(spec["devices"])]
-        devices = Devices(host, device, instances, draw)
+        opens = Opens(ledger)
+        cells = CellDevice(ledger, opens)
+        with_packets = [
+            PacketDevice(ledger, opens, orders.pause) for n in range(spec["devices"]) if is_of_packets(n)
+        ]
+        unused = iter(with_packets)
+        devices = Devices(
+            host,
+            {
+                UUID(int=(spec["number"] + 1) << 16 | n): next(unused) if is_of_packets(n) else cells
+                for n in range(spec["devices"])
+            },
+            draw,
+        )
         with contextlib.closing(devices):
-            _storm(host, device, devices, lines, (pause, quitting, revokes), draw)
+            _storm(host, (cells, with_packets), devices, lines, orders, draw)
     return 0
 
 
 def _storm(
     host: Host,
-    device: CellDevice,
+    stormers: tuple[CellDevice, list[PacketDevice]],
     devices: Devices,
     lines: Lines,
-    orders: tuple[Pause, threading.Event, list[int]],
+    orders: Orders,
     draw: random.Random,
 ) -> None:
-    pause, quitting, revokes = orders
+    pause = orders.pause
+    cells, with_packets = stormers
+    standstill = Standstill(with_packets)
     ready = False
-    while not quitting.is_set():
-        while revokes:
-            devices.revoke(revokes.pop())
+    while not orders.quitting.is_set():
+        while orders.revokes:
+            devices.revoke(orders.revokes.pop())
         # A process that begins in a pause has to offer something all the same.
         resting = devices.look(may_offer=not ready or not pause.on)
         if resting and not ready:
             ready = True
             lines.tell(event="ready", link=host.link)
+        if orders.trickles:
+            cells.trickle(host)
+            time.sleep(draw.random() * TRICKLE_PACE)
+            continue
         if not pause.on:
-            device.storm(host)
+            cells.storm(host)
+            for device in with_packets:
+                device.push()
             time.sleep(draw.random() * PACE)
             continue
-        if ready and resting and (number := pause.confirm()) is not None:
+        still = ready and resting and standstill.is_reached(pause.number)
+        if still and (number := pause.confirm()) is not None:
             report = devices.report()
             lines.tell(event="paused", number=number, link=host.link, offers=report, counts=host.statistics())
         time.sleep(RETRY)

@@ -1,7 +1,8 @@
 """The storm's own book: a file that every process of it maps, so that no death takes away what was seen.
 
-Counters, one in a cache line each, and two words for each event flag: the newest generation that a device was
-asked to open, and the newest one whose close is known to be complete. Nothing of vmbusd reads or writes it.
+Counters, one in a cache line each; a word that has a worker kill itself; and two words for each event flag:
+the newest generation that a device was asked to open, and the newest one whose close is known to be complete.
+Nothing of vmbusd reads or writes it.
 Every word is stored by an atomic operation: its writers may be killed between any two.
 """
 
@@ -12,30 +13,46 @@ from typing import Final
 from vmbusd.abi import layout
 from vmbusd.abi.native import Words
 
-COUNTERS: Final = (
+HAPPENED: Final = (
     "signals",
     "callbacks",
     "opens",
     "closes",
     "retargets",
+    "packets_there",
+    "packets_back",
+    "repeats",
+)
+"""How much happened; `packets_there`: packets that the guest judged, `packets_back`: that the hosts judged,
+`repeats`: of both, those that came again because a worker died, as they may."""
+FORBIDDEN: Final = (
     "overlaps",
     "stale",
     "late",
     "ahead",
     "foreign",
     "twice",
+    "raised",
+    "corrupt",
+    "gap",
+    "repeated",
+    "foreign_packets",
 )
-"""The first five say how much happened; each of the others is a violation:
+"""Each is a violation:
 
 `overlaps`: two living processes in one channel's callback; `stale`: a callback of another generation than the
 device writes; `late`: a callback that began, or still ran, when the close of its generation was complete;
 `ahead`: more seen than produced; `foreign`: the ring memory of an open channel is another open's; `twice`: a
-device was asked to open a generation again or an older one, or to close what was not open.
+device was asked to open a generation again or an older one, or to close what was not open; `raised`: a
+callback raised an exception; `corrupt`: a packet that is not as it was made; `gap`: packets are missing
+before one; `repeated`: a packet came again and nobody had died who could have had it; `foreign_packets`:
+packets of another open.
 """
-FORBIDDEN: Final = COUNTERS[5:]
+COUNTERS: Final = HAPPENED + FORBIDDEN
 _LINE: Final = 8
 """Words of a cache line."""
-_FLAGS_AT: Final = 128
+_DOOM_AT: Final = _LINE * len(COUNTERS)
+_FLAGS_AT: Final = _DOOM_AT + _LINE
 _WORDS_PER_FLAG: Final = 2
 _SIZE: Final = 8 * (_FLAGS_AT + _WORDS_PER_FLAG * layout.FLAGS)
 
@@ -61,6 +78,18 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Every counter by its name."""
         return {name: self._words.load(at) for name, at in self._at.items()}
+
+    def doom(self, place: int) -> None:
+        """The next worker that comes to this place, counted from 1, has to kill itself."""
+        self._words.store(_DOOM_AT, place)
+
+    def is_doomed(self, place: int) -> bool:
+        """Whether the caller has to die here: one only."""
+        return self._words.load(_DOOM_AT) == place and self._words.compare_exchange(_DOOM_AT, place, 0)
+
+    def pardon(self) -> bool:
+        """Nobody has to die any more; whether nobody had come."""
+        return self._words.exchange(_DOOM_AT, 0) != 0
 
     def opened(self, flag: int) -> int:
         """The newest generation that a device was asked to open on this event flag."""

@@ -25,6 +25,11 @@ class Pause:
         self._number = 0
         self._confirmed = 0
 
+    @property
+    def number(self) -> int:
+        """Of the pause that was asked for last."""
+        return self._number
+
     def obey(self, line: Line) -> None:
         """Take an order to pause or to resume; others are left alone."""
         if line["do"] == "pause":

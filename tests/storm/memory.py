@@ -9,21 +9,33 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from tests.storm import packets
 from tests.storm.oracle import Cell, Slot
 from vmbusd.abi import layout
-from vmbusd.abi.native import Blocks, EventFlags, Table
+from vmbusd.abi.errors import VmbusError
+from vmbusd.abi.native import Blocks, EventFlags, Table, Words
 from vmbusd.demo import cell
 
 _SHM: Final = Path("/dev/shm")
 _WORD: Final = struct.Struct("<Q")
+_RING: Final = struct.Struct("<III")
+"""Where it is written and read, and whether the reader wants no signals."""
+
+
+class ObjectsError(VmbusError):
+    """A partition has not exactly the objects that it must have; the text lists those there are."""
 
 
 class Memory:
-    """Mappings of one partition's objects."""
+    """Mappings of one partition's objects. Raises ObjectsError when there is not one set of them."""
 
     def __init__(self, partition: str, vps: int) -> None:
         self._partition = partition
-        (self._table_path,) = _SHM.glob(f"vmbusd-*-{partition}-table")
+        paths = sorted(_SHM.glob(f"vmbusd-*-{partition}-table"))
+        if len(paths) != 1:
+            found = ", ".join(map(str, paths)) or "none"
+            raise ObjectsError(f"partition {partition} must have one table: {found}")
+        self._table_path = paths[0]
         self.identity = self._table_path.stat().st_ino
         self._table = Table(self._map("table"))
         self._blocks = Blocks(self._map("guest"))
@@ -57,8 +69,35 @@ class Memory:
         return found
 
     def cells(self) -> dict[int, Cell]:
-        """The cell of every open slot."""
-        return {flag: self._cell(flag) for flag, slot in self.slots().items() if slot.open}
+        """The cell of every open slot of signals alone."""
+        return {
+            flag: self._cell(flag)
+            for flag, slot in self.slots().items()
+            if slot.open and not self._has_packets(slot)
+        }
+
+    def progress(self) -> dict[int, packets.Progress]:
+        """How far the guest is on every open slot of packets."""
+        return {
+            flag: self._progress(flag)
+            for flag, slot in self.slots().items()
+            if slot.open and self._has_packets(slot)
+        }
+
+    def _has_packets(self, slot: Slot) -> bool:
+        interface: bytes = self._table.record(slot.relid)["interface_id"]
+        return interface == packets.INTERFACE.bytes_le
+
+    def _progress(self, flag: int) -> packets.Progress:
+        words = Words(self._blocks.state(flag))
+        first, _, downstream, _ = self._blocks.ring(flag)
+        rings = [_RING.unpack_from(self._ram, page * layout.PAGE) for page in (first, first + downstream)]
+        return packets.Progress(
+            words.load(packets.NEXT),
+            words.load(packets.BACK_SENT),
+            words.load(packets.WORKER),
+            f"to host {rings[0]}, to guest {rings[1]}",
+        )
 
     def _cell(self, flag: int) -> Cell:
         first = self._blocks.ring(flag)[0]

@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from tests.storm.ledger import FORBIDDEN
+from tests.storm.packets import Progress
 
 CROSSING: Final = frozenset({"GpadlCreated", "GpadlTorndown", "OpenResult", "ModifyChannelResponse"})
 """Answers that may come when nobody waits for them any more: the channel was closed or rescinded meanwhile,
@@ -48,13 +49,25 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """A calm point: slots and cells by event flag, channels of bus and guest, offers by host link."""
+    """A calm point: slots, cells and progress of packets by event flag, channels of bus and guest, offers by
+    host link."""
 
     slots: Mapping[int, Slot]
     cells: Mapping[int, Cell]
     bus: Sequence[Mapping[str, Any]]
     guest: Mapping[str, Any]
     hosts: Mapping[int, Sequence[Mapping[str, Any]]]
+    progress: Mapping[int, Progress]
+
+    def missing(self) -> list[int]:
+        """For each channel that waits for packets how many they are, as far as its host knows."""
+        behind = (
+            offer["packets"]["sent"] - offer["packets"]["back"]
+            for offers in self.hosts.values()
+            for offer in offers
+            if offer["relid"] and "packets" in offer
+        )
+        return [count for count in behind if count]
 
 
 def judge_counts(counts: Mapping[str, int]) -> list[str]:
@@ -62,9 +75,26 @@ def judge_counts(counts: Mapping[str, int]) -> list[str]:
     return [f"{name}: {counts[name]}" for name in FORBIDDEN if counts[name]]
 
 
+def judge_storminess(counts: Mapping[str, int], kills: Mapping[str, int], least: int) -> list[str]:
+    """A storm in which nothing happened has proved nothing: what must have happened, and has not."""
+    found = [] if counts["callbacks"] else ["no callback ran: the storm does not storm"]
+    found += [] if counts["packets_back"] else ["no packet came back: the storm does not storm"]
+    return found + [
+        f"{count} kills of kind {kind}, {least} at least were wanted"
+        for kind, count in kills.items()
+        if count < least
+    ]
+
+
 def judge(facts: Facts) -> list[str]:
     """What is wrong at a calm point; nothing if all is well."""
-    return [*_judge_offers(facts), *_judge_strangers(facts), *_judge_cells(facts), *_judge_answers(facts)]
+    return [
+        *_judge_offers(facts),
+        *_judge_strangers(facts),
+        *_judge_cells(facts),
+        *_judge_packets(facts),
+        *_judge_answers(facts),
+    ]
 
 
 def _by_instance(entries: Sequence[Mapping[str, Any]], instance: str) -> list[Mapping[str, Any]]:
@@ -130,12 +160,34 @@ def _judge_cells(facts: Facts) -> Iterator[str]:
     """Nothing is lost."""
     for flag, slot in facts.slots.items():
         cell = facts.cells.get(flag)
-        if not slot.open:
+        if not slot.open or flag in facts.progress:
             continue
         if cell is None or cell.generation != slot.generation:
             yield f"flag {flag}: the ring memory of {slot} has {cell}"
         elif cell.seen != cell.produced:
             yield f"flag {flag} generation {slot.generation}: lost {cell.produced - cell.seen}: {cell}"
+
+
+def _judge_packets(facts: Facts) -> Iterator[str]:
+    """Every packet of a living host is there and back; what came when is judged as it comes (`packets`)."""
+    for link, offers in facts.hosts.items():
+        for offer in offers:
+            if not offer["relid"] or "packets" not in offer:
+                continue
+            name = f"host {link} instance {offer['instance'][-6:]} packets {offer['packets']}"
+            sent, back = offer["packets"]["sent"], offer["packets"]["back"]
+            guests = [
+                facts.progress.get(channel["flag"]) for channel in _by_instance(facts.bus, offer["instance"])
+            ]
+            guest = guests[0] if guests else None
+            if offer["packets"]["generation"] != offer["generation"]:
+                yield f"{name}: they are of another open than {offer['generation']}"
+            elif guest is None:
+                yield f"{name}: the memory of the guest has no open channel of packets there"
+            elif sent != back:
+                yield f"{name}: lost {sent - back} packets: {guest}"
+            elif not sent == guest.next == guest.back_sent:
+                yield f"{name}: all are back, and the guest says {guest}"
 
 
 def _judge_answers(facts: Facts) -> Iterator[str]:

@@ -27,7 +27,8 @@ class Process:
     """One process, by its pidfd: a pid that is another's by now is never hit.
 
     Attributes: `kind`; `pid`; `ended`, done with the moment of its end; `ready`, done when it serves;
-    `expected`, whether its end is our doing; `paused`, its report of the pause that is on.
+    `wanted`, the exit status that its end is to have, None while it is not to end; `paused`, its report of
+    the pause that is on.
     """
 
     def __init__(self, kind: str, pid: int) -> None:
@@ -37,7 +38,7 @@ class Process:
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[float] = loop.create_future()
         self.ready: asyncio.Future[float] = loop.create_future()
-        self.expected = False
+        self.wanted: int | None = None
         self.paused: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._pidfd = os.pidfd_open(pid)
         loop.add_reader(self._pidfd, self._on_end)
@@ -75,7 +76,7 @@ class Process:
 
     def kill(self) -> None:
         """kill -9."""
-        self.expected = True
+        self.wanted = -signal.SIGKILL
         self.send(signal.SIGKILL)
 
 

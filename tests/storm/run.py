@@ -1,4 +1,4 @@
-"""`./dev storm [--seconds N] [--seed S]`: random programs of everything that can happen, exactly judged.
+"""`./dev storm [--seconds N] [--seed S] [--kills N]`: random programs of everything there is, exactly judged.
 
 Exit status: 0 when nothing was lost, hung, overlapping, stale or leaked; 1 when something was: then seed,
 last events, state of the daemon and its log are shown, and everything is kept; 130 after Ctrl-C. What is
@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ if str(ROOT) not in sys.path:
 from tests.storm import nursery  # noqa: E402
 from tests.storm.attack import Attack  # noqa: E402
 from tests.storm.calm import Calm  # noqa: E402
-from tests.storm.oracle import judge_counts  # noqa: E402
+from tests.storm.oracle import judge_counts, judge_storminess  # noqa: E402
 from tests.storm.program import program  # noqa: E402
 from tests.storm.sacrifice import Sacrifice  # noqa: E402
 from tests.storm.world import World, make_directory  # noqa: E402
@@ -45,6 +46,7 @@ class Storm:
         self.world = world
         self.seed = options.seed
         self.seconds = options.seconds
+        self.kills = options.kills
         self.quiet = options.json
         self.sacrifice = Sacrifice(world)
         self.attack = Attack(world, self.sacrifice.truncate)
@@ -53,26 +55,48 @@ class Storm:
     async def run(self) -> None:
         """Until the time is over or something is wrong."""
         world, trace = self.world, self.world.trace
-        world.start()
+        over = False
+        try:
+            await self._from_calm_to_calm()
+            over = not trace.violations
+        except Exception:  # noqa: BLE001
+            # Whatever it is, seed and events are needed to understand it.
+            trace.violation(f"the storm itself failed: {traceback.format_exc()}")
+        finally:
+            if trace.violations:
+                await self._describe()
+            await world.stop(judges=over)
+        if over:
+            await self._judge_end()
+        if over and trace.violations:
+            await self._describe()
+        for text in trace.violations:
+            print(f"storm: {text}", file=sys.stderr)
+
+    async def _from_calm_to_calm(self) -> None:
+        self.world.start()
         keeper = asyncio.create_task(self.sacrifice.run(), name="sacrifice")
-        world.watch(keeper)
+        self.world.watch(keeper)
         try:
             await self.calm.point(silent_first=False)
             begun = time.monotonic()
             await self._storm(begun, begun + self.seconds)
-            if not trace.violations:
+            if not self.world.trace.violations:
                 await self.calm.point(silent_first=True)
         finally:
             keeper.cancel()
-            if trace.violations:
-                await self._describe()
-            await world.stop()
-        if not trace.violations:
-            for text in await self._left():
-                self.calm.leaked += 1
-                trace.violation(f"leaked: {text} is there after the end")
-        for text in trace.violations:
-            print(f"storm: {text}", file=sys.stderr)
+
+    async def _judge_end(self) -> None:
+        """After an orderly end: nothing is left or was logged, and it was a storm."""
+        trace = self.world.trace
+        for text in await self._left():
+            self.calm.leaked += 1
+            trace.violation(f"leaked: {text} is there after the end")
+        for text in [
+            *self.calm.look_at_logs(),
+            *judge_storminess(self.world.ledger.counts(), self.attack.kills, self.kills),
+        ]:
+            trace.violation(text)
 
     async def _left(self) -> list[str]:
         """What is still there after an orderly end. Of a partition that was dead when its daemon was killed
@@ -115,6 +139,7 @@ class Storm:
         killed = " ".join(f"{kind}={count}" for kind, count in kills.items())
         print(
             f"{elapsed:6.1f} s: {counts['signals']:,} signals, {counts['callbacks']:,} callbacks, "
+            f"{counts['packets_there']:,} packets there, {counts['packets_back']:,} back, "
             f"{counts['opens']:,} opens, {counts['retargets']:,} retargets, kills {killed}, "
             f"calm {self.calm.points}",
             flush=True,
@@ -128,7 +153,8 @@ class Storm:
             "seed": self.seed,
             **{name: counts[name] for name in counts},
             "kills": self.attack.kills,
-            "missed": self.attack.missed,
+            "fired": dict(self.attack.mishaps.fired),
+            "missed": self.attack.missed + self.attack.mishaps.missed,
             "truncated": self.sacrifice.deaths,
             "reexecs": self.world.trace.counts["reexec"],
             "stops": self.world.trace.counts["stop"],
@@ -163,18 +189,22 @@ def closing_line(result: dict[str, Any]) -> str:
     kills = " ".join(f"{kind}={count}" for kind, count in result["kills"].items())
     return (
         f"storm: {result['seconds']:.0f} s, seed {result['seed']}: {result['signals']} signals, "
-        f"{result['callbacks']} callbacks, kills {kills}, lost {result['lost']}, hung {result['hung']}, "
-        f"overlaps {result['overlaps']}, stale {result['stale']}, leaked {result['leaked']}"
+        f"{result['callbacks']} callbacks, {result['packets_there']} packets there, "
+        f"{result['packets_back']} back, {result['repeats']} repeats, kills {kills}, "
+        f"lost {result['lost']}, hung {result['hung']}, overlaps {result['overlaps']}, "
+        f"stale {result['stale']}, leaked {result['leaked']}"
     )
 
 
 def summary(result: dict[str, Any]) -> None:
     """The closing table."""
     for key, value in result.items():
-        if key not in ("kills", "violations"):
-            print(f"  {key:<14} {value:>14,}" if isinstance(value, int) else f"  {key:<14} {value:>14}")
+        if key not in ("kills", "fired", "violations"):
+            print(f"  {key:<15} {value:>14,}" if isinstance(value, int) else f"  {key:<15} {value:>14}")
     for kind, count in result["kills"].items():
-        print(f"  {'kills ' + kind:<14} {count:>14,}")
+        print(f"  {'kills ' + kind:<15} {count:>14,}")
+    for name, count in result["fired"].items():
+        print(f"  fault {name:<42} {count:>8,}")
 
 
 def _keep(world: World) -> Path:
@@ -199,6 +229,10 @@ async def _main(options: argparse.Namespace) -> int:
         await storm.run()
     except asyncio.CancelledError:
         return 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001
+        # Of the end: what went wrong before it has been told.
+        world.trace.violation(f"the storm itself failed: {traceback.format_exc()}")
+        print(f"storm: seed {storm.seed}: FAILED\nstorm: {world.trace.violations[-1]}", file=sys.stderr)
     finally:
         if world.trace.violations:
             kept = _keep(world)
@@ -221,6 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev storm")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--kills", type=int, default=0, help="least kills of each kind of process; fewer are a violation (0)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines and a table")
     return asyncio.run(_main(parser.parse_args(argv)))
 

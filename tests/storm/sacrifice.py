@@ -44,7 +44,7 @@ class Sacrifice:
             wanted.cancel()
             self.serving = False
             if not wanted.done() or not victim.lives:
-                if not victim.expected:
+                if victim.wanted is None:
                     text = f"the victim (pid {victim.pid}) ended before its memory was truncated"
                     self.world.trace.violation(text)
                 return
@@ -75,7 +75,7 @@ class Sacrifice:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.truncate(path, 0)
-        victim.expected = True
+        victim.wanted = 0
         await asyncio.wait([victim.ended], timeout=END_SECONDS)
         if victim.lives:
             trace.violation(

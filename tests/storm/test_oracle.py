@@ -8,9 +8,11 @@ import pytest
 
 from tests.storm.ledger import FORBIDDEN, Ledger
 from tests.storm.oracle import Cell, Facts, Slot, judge, judge_counts
+from tests.storm.packets import Progress
 
 OPEN = "00000000-0000-0000-0000-000000010000"
 CLOSED = "00000000-0000-0000-0000-000000010001"
+PACKETS = "00000000-0000-0000-0000-000000010002"
 
 
 def offer(instance: str, relid: int, generation: int) -> dict[str, Any]:
@@ -25,25 +27,36 @@ def of_guest(instance: str, relid: int, generation: int, *, is_open: bool) -> di
     return offer(instance, relid, generation) | {"vp": 1, "open": is_open, "closed": not is_open}
 
 
+def of_packets(relid: int = 6, **packets: int) -> dict[str, Any]:
+    return offer(PACKETS, relid, 9) | {"packets": {"generation": 9, "sent": 30, "back": 30, **packets}}
+
+
 def good() -> Facts:
-    """One open channel and one that the guest closed, of host link 2."""
+    """One open channel, one that the guest closed, and an open one of packets, of host link 2."""
     return Facts(
         slots={
             4: Slot(4, open=True, generation=7, vp=1, host=2),
             5: Slot(5, open=False, generation=3, vp=1, host=2),
+            6: Slot(6, open=True, generation=9, vp=1, host=2),
         },
         cells={4: Cell(100, 100, 7)},
-        bus=[of_bus(OPEN, 4, "open", 7), of_bus(CLOSED, 5, "closed", 3)],
+        bus=[
+            of_bus(OPEN, 4, "open", 7),
+            of_bus(CLOSED, 5, "closed", 3),
+            of_bus(PACKETS, 6, "open", 9),
+        ],
         guest={
             "channels": [
                 of_guest(OPEN, 4, 7, is_open=True),
                 of_guest(CLOSED, 5, 3, is_open=False),
+                of_guest(PACKETS, 6, 9, is_open=True),
             ],
             "asked": 3,
             "outcomes": {"done": 2, "ChannelGone": 1},
             "statistics": {"refused": {"GpadlCreated": 1}},
         },
-        hosts={2: [offer(OPEN, 4, 7), offer(CLOSED, 0, 0)]},
+        hosts={2: [offer(OPEN, 4, 7), offer(CLOSED, 0, 0), of_packets()]},
+        progress={6: Progress(30, 30, 0)},
     )
 
 
@@ -57,7 +70,12 @@ def guest(**changes: Any) -> Facts:
 
 def channels(first: dict[str, Any], *others: dict[str, Any]) -> Facts:
     """With another open channel at the guest, and more of them."""
-    return guest(channels=[{**good().guest["channels"][0], **first}, good().guest["channels"][1], *others])
+    return guest(channels=[{**good().guest["channels"][0], **first}, *good().guest["channels"][1:], *others])
+
+
+def packets(**packets: int) -> Facts:
+    """With other packets at the host."""
+    return changed(hosts={2: [*good().hosts[2][:2], of_packets(**packets)]})
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
@@ -74,16 +92,18 @@ def test_nothing_wrong_is_nothing_said() -> None:
         pytest.param(changed(cells={}), "ring memory", id="no memory"),
         pytest.param(changed(bus=good().bus[1:]), "the bus has", id="the bus lost a channel"),
         pytest.param(guest(channels=good().guest["channels"][1:]), "the guest", id="the guest lost one"),
-        pytest.param(changed(hosts={2: [offer(OPEN, 4, 7)]}), "nobody offers", id="the host lost one"),
+        pytest.param(changed(hosts={2: good().hosts[2][:1]}), "nobody offers", id="the host lost one"),
         pytest.param(channels({"generation": 6}), "different generations", id="a stale generation"),
         pytest.param(channels({"vp": 0}), "different targets", id="another target"),
         pytest.param(channels({"open": False}), "could not open", id="not open, and nobody closed it"),
         pytest.param(channels({}, of_guest("x", 9, 1, is_open=True)), "nobody offers", id="a stranger"),
         pytest.param(
-            changed(slots={4: good().slots[4]}), "no slot of its own", id="a channel without its slot"
+            changed(slots={4: good().slots[4], 6: good().slots[6]}),
+            "no slot of its own",
+            id="a channel without its slot",
         ),
         pytest.param(
-            changed(slots={**good().slots, 6: Slot(6, open=False, generation=1, vp=0, host=2)}),
+            changed(slots={**good().slots, 7: Slot(7, open=False, generation=1, vp=0, host=2)}),
             "of no channel",
             id="a slot without its channel",
         ),
@@ -91,6 +111,22 @@ def test_nothing_wrong_is_nothing_said() -> None:
             changed(slots={**good().slots, 5: Slot(5, open=True, generation=3, vp=1, host=2)}),
             "not closed everywhere",
             id="a closed channel whose slot is open",
+        ),
+        pytest.param(packets(back=28), "lost 2 packets", id="packets are lost on their way back"),
+        pytest.param(
+            changed(
+                hosts={2: [*good().hosts[2][:2], of_packets(back=28)]}, progress={6: Progress(28, 28, 0)}
+            ),
+            "lost 2 packets",
+            id="packets are lost on their way there",
+        ),
+        pytest.param(packets(generation=8), "another open", id="packets of another open"),
+        pytest.param(changed(progress={}), "memory of", id="an open channel of packets without its state"),
+        pytest.param(
+            changed(progress={6: Progress(29, 30, 0)}), "the guest says", id="a packet that nobody noted"
+        ),
+        pytest.param(
+            changed(progress={6: Progress(30, 29, 0)}), "the guest says", id="one that nobody sent back"
         ),
         pytest.param(guest(asked=4), "3 answers", id="a question without answer"),
         pytest.param(guest(asked=2), "3 answers", id="an answer too many"),
@@ -102,6 +138,27 @@ def test_what_is_wrong_is_said(facts: Facts, said: str) -> None:
     assert any(said in text for text in judge(facts)), judge(facts)
 
 
+def test_what_a_closed_channel_still_owed_is_not_lost() -> None:
+    """An open that ended is not judged for what it had left."""
+    closed = changed(
+        hosts={2: [*good().hosts[2][:2], of_packets(relid=0, back=3) | {"generation": 0}]},
+        slots={**good().slots, 6: Slot(6, open=False, generation=9, vp=1, host=2)},
+        bus=[*good().bus[:2], of_bus(PACKETS, 6, "closed", 9)],
+        guest={
+            **good().guest,
+            "channels": [*good().guest["channels"][:2], of_guest(PACKETS, 6, 9, is_open=False)],
+        },
+        progress={},
+    )
+
+    assert (judge(closed), closed.missing()) == ([], [])
+
+
+def test_missing_packets_are_counted_for_each_channel() -> None:
+    """The numbers behind lost and hung."""
+    assert (good().missing(), packets(back=28).missing()) == ([], [2])
+
+
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_a_forbidden_count_is_a_violation(tmp_path: Path, name: str) -> None:
     """One of them is enough."""
@@ -110,6 +167,18 @@ def test_a_forbidden_count_is_a_violation(tmp_path: Path, name: str) -> None:
     ledger.add(name)
 
     assert judge_counts(Ledger(tmp_path / "ledger").counts()) == [f"{name}: 1"]
+
+
+def test_one_worker_is_doomed_and_may_be_pardoned(tmp_path: Path) -> None:
+    """Whoever comes to the place first; nobody after a pardon."""
+    ledger = Ledger.make(tmp_path / "ledger")
+    ledger.doom(2)
+
+    assert [ledger.is_doomed(place) for place in (1, 2, 2)] == [False, True, False]
+    assert not ledger.pardon()
+    ledger.doom(1)
+    assert ledger.pardon()
+    assert not ledger.is_doomed(1)
 
 
 def test_the_ledger_knows_what_is_over(tmp_path: Path) -> None:

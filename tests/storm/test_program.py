@@ -2,7 +2,7 @@
 
 from itertools import islice, pairwise, takewhile
 
-from tests.storm.program import RATES, Action, program
+from tests.storm.program import ENDS, GENTLE_SECONDS, RATES, Action, program
 
 SECONDS = 600.0
 KINDS = ("kill worker", "kill host", "kill guest", "kill daemon")
@@ -25,11 +25,27 @@ def test_actions_follow_each_other_in_time() -> None:
 
 
 def test_ten_minutes_have_everything() -> None:
-    """Each action comes up, and each kind of process is to be killed more than 120 times."""
+    """Each action comes up, and each kind of process is to be killed more than twice 120 times."""
     whats = [action.what for action in takewhile(lambda action: action.at < SECONDS, program(1))]
 
     assert set(whats) == {*RATES, "calm"}
-    assert all(whats.count(kind) > 150 for kind in KINDS)
+    assert all(whats.count(kind) > 240 for kind in KINDS)
+
+
+def test_nothing_ends_an_open_before_every_other_calm_point() -> None:
+    """Such a segment is long enough for a loss to come and stay; in the others everything is tried."""
+    segments: list[list[str]] = [[]]
+    calm = [0.0]
+    for action in takewhile(lambda action: action.at < SECONDS, program(2)):
+        segments[-1].append(action.what)
+        if action.what == "calm":
+            segments.append([])
+            calm.append(action.at)
+
+    assert len(calm) > 80
+    assert not ENDS.intersection(what for segment in segments[::2] for what in segment)
+    assert set(RATES) <= {what for segment in segments[1::2] for what in segment}
+    assert all(end - begin >= GENTLE_SECONDS / 2 for begin, end in pairwise(calm))
 
 
 def test_a_pick_is_one_of_those_there_are() -> None:

@@ -1,5 +1,6 @@
 """The storm itself: it passes, it can fail, and it leaves nothing behind however it ends."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,15 @@ TIMEOUT = 300
 pytestmark = [pytest.mark.live, pytest.mark.timeout(TIMEOUT)]
 
 
-def command(seconds: float, root: Path = ROOT) -> list[str]:
+def command(seconds: float, root: Path = ROOT, *arguments: str) -> list[str]:
     storm = str(root / "tests" / "storm" / "run.py")
-    return [sys.executable, storm, "--json", "--seconds", str(seconds), "--seed", "3"]
+    return [sys.executable, storm, "--json", "--seconds", str(seconds), "--seed", "3", *arguments]
 
 
-def run(root: Path = ROOT, seconds: float = SECONDS) -> tuple[int, dict[str, Any], str]:
+def run(root: Path = ROOT, seconds: float = SECONDS, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit status, JSON and standard error of a storm."""
-    done = subprocess.run(
-        command(seconds, root), cwd=root, capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
+    words = command(seconds, root, *arguments)
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
@@ -54,34 +54,93 @@ def test_a_short_storm_finds_nothing() -> None:
     assert result["calm_points"] >= 2
 
 
-@pytest.mark.build
-@pytest.mark.timeout(2 * TIMEOUT)
-def test_a_core_without_claims_is_caught(tmp_path: Path) -> None:
-    """With claims left out of the native core callbacks overlap; the storm says so, and keeps its trace."""
-    copy = tmp_path / "tree"
+def copy_tree(copy: Path, *, built: bool) -> Path:
+    """A copy of what a storm needs, with the native core as it is built here, or without."""
+    leave = ("__pycache__",) if built else ("__pycache__", "*.so")
     for part in ("vmbusd", "guest_client", "host_client", "tests"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns(*leave))
     for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / part, copy / part)
+    return copy
+
+
+@contextlib.contextmanager
+def failed(root: Path, seconds: float, *arguments: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """JSON and standard error of a storm that fails as it must: with seed and trace."""
+    status, result, errors = run(root, seconds, *arguments)
+    try:
+        assert status == 1, errors[-4000:]
+        assert "seed 3: FAILED" in errors
+        events = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
+        assert any(event["what"] == "violation" for event in events)
+        yield result, errors
+    finally:
+        if "trace" in result:
+            shutil.rmtree(Path(result["trace"]).parent)
+
+
+@pytest.mark.build
+@pytest.mark.timeout(2 * TIMEOUT)
+@pytest.mark.parametrize(
+    ("mistake", "count", "seconds"),
+    [
+        pytest.param("no_claim", "overlaps", 60, id="callbacks overlap"),
+        pytest.param("bit_lost", "hung", 30, id="one bit in 200 is thrown away"),
+        pytest.param("recovery_no_put_back", "hung", 30, id="what a dead worker held is not put back"),
+        pytest.param("claimed_dropped", "hung", 30, id="a claimed channel is not run again"),
+        pytest.param("no_second_look", "hung", 30, id="a worker sleeps without a second look"),
+    ],
+)
+def test_a_core_with_a_mistake_is_caught(tmp_path: Path, mistake: str, count: str, seconds: int) -> None:
+    """With one mistake compiled in the storm fails in time, says how, and keeps its trace."""
+    copy = copy_tree(tmp_path / "tree", built=False)
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
         cwd=copy,
-        env={**os.environ, "VMBUSD_CFLAGS": "-DVMB_MUTANT_no_claim=1"},
+        env={**os.environ, "VMBUSD_CFLAGS": f"-O1 -DVMB_MUTANT_{mistake}=1"},
         check=True,
         capture_output=True,
         timeout=TIMEOUT,
     )
 
-    status, result, errors = run(copy, seconds=60)
+    with failed(copy, seconds) as (result, errors):
+        assert result[count] > 0, errors[-4000:]
 
-    try:
-        assert status == 1
-        assert result["overlaps"] > 0, errors[-4000:]
-        assert "seed 3: FAILED" in errors
-        events = [json.loads(line) for line in Path(result["trace"]).read_text().splitlines()]
-        assert any(event["what"] == "violation" for event in events)
-    finally:
-        shutil.rmtree(Path(result["trace"]).parent)
+
+RAISES = """        if channel.instance.int >= 1 << 16 and self.ledger.counts()["callbacks"] == 500:
+            {what}
+        words = """
+"""Not in the victim partition, whose instances are small numbers."""
+SABOTAGE = {
+    "a driver raises": ("driver.py", "        words = ", RAISES.format(what="1 / 0"), "raised"),
+    "a worker crashes": ("driver.py", "        words = ", RAISES.format(what="os.abort()"), "SIGABRT"),
+    "a guest does not end well": ("guest.py", "        guest.stop()\n", "        1 / 0\n", "guest"),
+    "a host does not end well": ("host.py", "    return 0\n", "    return 1\n", "was to end with status 0"),
+    "the runner raises": ("calm.py", "        world.quiet = True\n", "        1 / 0\n", "ZeroDivisionError"),
+    "nothing is signalled": ("host.py", "self._pass(host, list(self.cells))", "pass", "does not storm"),
+}
+"""File, what stands in it, what is to stand there instead, and what the storm has to say of it."""
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_what_goes_wrong_beside_the_memory_is_caught(tmp_path: Path, name: str) -> None:
+    """Whatever raises, crashes, ends badly or does nothing is a violation, with seed and trace."""
+    file, there, instead, said = SABOTAGE[name]
+    copy = copy_tree(tmp_path / "tree", built=True)
+    path = copy / "tests" / "storm" / file
+    text = path.read_text()
+    assert there in text
+    path.write_text(text.replace(there, instead, 1))
+
+    with failed(copy, SECONDS) as (result, _):
+        assert any(said in violation for violation in result["violations"]), result["violations"]
+
+
+def test_fewer_kills_than_wanted_are_a_failure() -> None:
+    """--kills N: a storm in which a kind of process was killed less often has not proved what it was for."""
+    with failed(ROOT, 1, "--kills", "1000") as (result, _):
+        assert min(result["violations"]).endswith("1000 at least were wanted")
+        assert len(result["violations"]) == len(result["kills"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

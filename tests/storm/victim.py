@@ -16,6 +16,7 @@ from tests.storm.guest import attach
 from tests.storm.host import CellDevice, connect
 from tests.storm.ledger import Ledger
 from tests.storm.lines import Line, Lines
+from tests.storm.opens import Opens
 from vmbusd.abi.errors import LinkClosed, ObjectDead, RefusedError, VmbusError
 
 READY_SECONDS: Final = 60.0
@@ -45,9 +46,9 @@ def main(spec: dict[str, Any], lines: Lines) -> int:
 
 
 def _storm(spec: dict[str, Any], lines: Lines, quitting: threading.Event) -> None:
-    ledger = Path(spec["ledger"])
+    ledger = Ledger(Path(spec["ledger"]))
     with connect(spec["partition"], spec["runtime_dir"]) as host, host.serving():
-        device = CellDevice(Ledger(ledger))
+        device = CellDevice(ledger, Opens(ledger))
         for number in range(spec["devices"]):
             host.offer(device, UUID(int=number + 1))
         with attach(spec["partition"], spec["runtime_dir"]) as guest:

@@ -12,12 +12,14 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 from tests.storm.ledger import Ledger
 from tests.storm.nursery import MARK, marked
+from tests.storm.pardons import Pardons
 from tests.storm.processes import ROOT, Child, Nursery, Process
 from tests.storm.trace import Trace
 from vmbusd.abi import paths
@@ -35,10 +37,13 @@ welcome never arrived is forgotten after it, so a calm point waits longer than t
 DELAYS: Final = (0.0, 0.0, 0.05, 0.3)
 """Seconds, one of which by lot bounds the time until a killed process is started again."""
 ADMIN_SECONDS: Final = 30.0
+END_SECONDS: Final = 30.0
+"""Until a process has ended in order: many times its slowest step on a busy machine."""
+STATUS_SECONDS: Final = 10.0
+"""Between a process's end and its status, which the nursery tells."""
 RECLAIM_SECONDS: Final = 10.0
 """A start judges what it finds, and what was too young for that once more, 2 s later."""
 ANSWER_LIMIT: Final = 16 << 20
-STATUS_FILE: Final = "status.json"
 
 
 class World:
@@ -46,7 +51,8 @@ class World:
 
     Attributes: `directory`, of the storm; `runtime_dir`; `mark`, in the name of its partitions and in the
     environment of its processes; `storm`, `victim_name`: the partitions; `trace`; `ledger`; `daemon`,
-    `guest`, `hosts`, `victim`: the processes of now; `quiet`, whether processes begin paused.
+    `guest`, `hosts`, `victim`: the processes of now; `quiet`, whether processes begin paused; `judges`,
+    whether an end that is not as it should be counts; `pardons`, for processes that faults may kill.
     """
 
     def __init__(self, directory: Path, seed: int) -> None:
@@ -63,9 +69,11 @@ class World:
         self.victim: Child | None = None
         self.quiet = False
         self.ending = False
+        self.judges = True
+        self.pardons = Pardons()
         self._statuses: dict[int, int] = {}
         self._victims = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._keepers: list[asyncio.Task[None]] = []
         self._nursery = Nursery(self.mark, directory, self._statuses.__setitem__)
 
     # -- starting ------------------------------------------------------------------------------------------
@@ -75,8 +83,8 @@ class World:
         self._nursery.watch()
         keepers = [self._keep(self._start_daemon, "daemon"), self._keep(self._start_guest, "guest")]
         keepers += [self._keep(self._host_starter(n), f"host {n}") for n in range(HOSTS)]
-        self._tasks += [asyncio.create_task(keeper, name="keeper") for keeper in keepers]
-        for task in self._tasks:
+        self._keepers = [asyncio.create_task(keeper, name="keeper") for keeper in keepers]
+        for task in self._keepers:
             self.watch(task)
 
     def watch(self, task: "asyncio.Task[None]") -> None:
@@ -93,13 +101,25 @@ class World:
             await process.ended
             if isinstance(process, Child):
                 process.close()
-            if not process.expected:
-                await asyncio.sleep(0.1)
-                status = self._statuses.pop(process.pid, None)
-                self.trace.violation(f"{name} (pid {process.pid}) ended by itself, status {status}")
+            if not await self._is_well_ended(process, name):
                 return
             if not self.ending:
                 await asyncio.sleep(self.draw.choice(DELAYS) * self.draw.random())
+
+    async def _is_well_ended(self, process: Process, name: str) -> bool:
+        """Whether it ended as it was to end, or by a fault that may kill it. A process that was killed and
+        ends in another way was ending by itself."""
+        status = await self.status_of(process)
+        wanted = process.wanted
+        if status == wanted is not None:
+            return True
+        if status == -signal.SIGKILL and self.pardons.use(process.kind):
+            self.trace.note("killed by a fault", kind=process.kind, pid=process.pid)
+            return True
+        if self.judges:
+            how = "ended by itself" if wanted is None else f"was to end with status {wanted}"
+            self.trace.violation(f"{name} (pid {process.pid}) {how}: status {status}")
+        return False
 
     async def _start_daemon(self, *, with_partition: bool = True) -> Process:
         command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(self.runtime_dir)]
@@ -176,13 +196,12 @@ class World:
         )
         return self.victim
 
-    async def status_of(self, child: Child) -> int | None:
-        """The exit status of a child that has ended."""
-        for _ in range(100):
-            if child.pid in self._statuses:
-                break
+    async def status_of(self, process: Process) -> int | None:
+        """The exit status of a process that has ended; None if nobody has told us."""
+        deadline = time.monotonic() + STATUS_SECONDS
+        while process.pid not in self._statuses and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        return self._statuses.pop(child.pid, None)
+        return self._statuses.pop(process.pid, None)
 
     # -- what they say -------------------------------------------------------------------------------------
 
@@ -193,7 +212,7 @@ class World:
             child.confirmed(more)
         else:
             self.trace.note(event, kind=child.kind, pid=child.pid, **more)
-            if event == "failed" and not child.expected:
+            if event == "failed" and self.judges:
                 self.trace.violation(f"{child.kind} (pid {child.pid}) failed: {more['text']}")
 
     async def ask(self, request: requests.Request) -> dict[str, Any]:
@@ -238,29 +257,44 @@ class World:
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    async def stop(self) -> None:
-        """End everything in order: victim, guest, hosts, daemon."""
-        self.ending = True
-        children = [child for child in (self.victim, self.guest, *self.hosts) if child is not None]
+    async def stop(self, *, judges: bool) -> None:
+        """End everything in order: victim, guest, hosts, daemon. Where it `judges`, whoever does not end, or
+        with another status than 0, is a violation."""
+        self.ending, self.judges = True, judges
+        victim = self.victim if self.victim is not None and self.victim.lives else None
+        children = [child for child in (victim, self.guest, *self.hosts) if child is not None]
         for child in children:
-            child.expected = True
+            child.wanted = 0
             child.tell("quit")
-            await asyncio.wait([child.ended], timeout=ADMIN_SECONDS)
+            await self._has_ended(child)
+        if victim is not None and not victim.lives:
+            await self._is_well_ended(victim, "victim")
         if self.daemon is not None:
-            self.daemon.expected = True
-            self.daemon.send(signal.SIGTERM)
-            await asyncio.wait([self.daemon.ended], timeout=ADMIN_SECONDS)
+            await self._end_daemon(self.daemon)
+        # They judge how theirs have ended.
+        for keeper in self._keepers:
+            await asyncio.wait([keeper], timeout=2 * STATUS_SECONDS)
+
+    async def _has_ended(self, process: Process) -> None:
+        await asyncio.wait([process.ended], timeout=END_SECONDS)
+        if process.lives and self.judges:
+            self.trace.violation(f"{process.kind} (pid {process.pid}) did not end within {END_SECONDS:g} s")
+
+    async def _end_daemon(self, daemon: Process) -> None:
+        daemon.wanted = 0
+        daemon.send(signal.SIGTERM)
+        await self._has_ended(daemon)
 
     async def start_once(self, done: Callable[[], bool]) -> None:
         """A daemon without partitions, for as long as it takes until `done`; then it is stopped."""
         daemon = await self._start_daemon(with_partition=False)
-        daemon.expected = True
         for _ in range(int(RECLAIM_SECONDS / 0.05)):
             if daemon.is_ready and done():
                 break
             await asyncio.sleep(0.05)
-        daemon.send(signal.SIGTERM)
-        await asyncio.wait([daemon.ended], timeout=ADMIN_SECONDS)
+        await self._end_daemon(daemon)
+        if not daemon.lives:
+            await self._is_well_ended(daemon, "the daemon that clears up")
 
     def files(self) -> list[str]:
         """What is in the runtime directory."""
@@ -269,7 +303,7 @@ class World:
     def close(self) -> None:
         """End what still runs, whatever state it is in; removes the runtime directory's objects."""
         self.ending = True
-        for task in self._tasks:
+        for task in self._keepers:
             task.cancel()
         self.trace.close()
         self._nursery.close()

@@ -4,7 +4,7 @@
  * scheduler between any two of them: define VMB_STEPS_DEFINED and your own versions before including this.
  *
  * VMB_MUTANT(name) is 0 unless the build seeds that mistake (-DVMB_MUTANT_name=1). The mistakes are those of
- * the signal protocol's counterexamples; each must be found by the explorer or by the demo. A shipped build
+ * the signal protocol's counterexamples; each must be found by the explorer, the demo or the storm. A shipped build
  * contains none of them: the conditions are constants and vanish.
  *
  * x86-64: every read-modify-write is a full barrier, a seq_cst store is xchg, a seq_cst load is a plain load.
@@ -113,6 +113,9 @@
 #endif
 #ifndef VMB_MUTANT_recovery_no_put_back
 #define VMB_MUTANT_recovery_no_put_back 0
+#endif
+#ifndef VMB_MUTANT_bit_lost
+#define VMB_MUTANT_bit_lost 0
 #endif
 #ifndef VMB_MUTANT_ring_publish_not_seq_cst
 #define VMB_MUTANT_ring_publish_not_seq_cst 0

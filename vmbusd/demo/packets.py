@@ -56,13 +56,22 @@ def make(number: int) -> bytes:
     return _HEAD.pack(number, len(body), zlib.crc32(body, number & 0xFFFFFFFF)) + body
 
 
+def sound(payload: bytes) -> int | None:
+    """The number of this packet; None when it is not as it was made."""
+    if len(payload) < _HEAD.size:
+        return None
+    number, size, checksum = _HEAD.unpack_from(payload)
+    body = payload[_HEAD.size : _HEAD.size + size]
+    whole = len(body) == size and zlib.crc32(body, number & 0xFFFFFFFF) == checksum
+    return int(number) if whole else None
+
+
 def judge(seen: Judged, payloads: Iterable[bytes]) -> Judged:
     """`seen` and these, the next ones of one channel; a corrupt one counts as its number."""
     received, corrupt, disordered = seen.received, seen.corrupt, seen.disordered
     for payload in payloads:
-        number, size, checksum = _HEAD.unpack_from(payload)
-        body = payload[_HEAD.size : _HEAD.size + size]
-        if len(body) != size or zlib.crc32(body, number & 0xFFFFFFFF) != checksum:
+        number = sound(payload)
+        if number is None:
             corrupt += 1
         elif number != received:
             disordered += 1

@@ -87,9 +87,9 @@ class Daemon:
         self._again = again
         self._handed_over = handed_over
         try:
-            self._resume()
+            anew = self._resume()
             self._reclaim()
-            for name, spec in config.partitions.items():
+            for name, spec in {**anew, **config.partitions}.items():
                 if name not in self.partitions:
                     self.add_partition(name, spec)
                 elif self.partitions[name].spec != spec:
@@ -107,9 +107,11 @@ class Daemon:
 
     # -- start ---------------------------------------------------------------------------------------------
 
-    def _resume(self) -> None:
-        """Every partition that a daemon before us kept, before its objects could look abandoned."""
+    def _resume(self) -> dict[str, PartitionSpec]:
+        """Every partition that a daemon before us kept, before its objects could look abandoned. Returns what
+        is to be made anew."""
         directory = self.runtime.fd
+        anew = {}
         try:
             for name in journal.partitions(directory):
                 try:
@@ -117,12 +119,15 @@ class Daemon:
                 except CannotResumeError as error:
                     self.log.error("partition cannot be resumed", partition=name, reason=str(error))
                     journal.remove(directory, name)
+                    if error.anew is not None:
+                        anew[name] = error.anew
                 else:
                     self.partitions[name] = made
                     self._resumed.append(name)
         finally:
             # What was resumed is locked by us now; what was not is to look as abandoned as it is.
             close_all(self._handed_over.tables)
+        return anew
 
     def _reclaim(self) -> None:
         report = reclaim(self.runtime.instance)

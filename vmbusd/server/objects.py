@@ -130,6 +130,10 @@ class WrongObject(ResourceError):
     """An object that a daemon before us left is gone, is another, or is being taken away."""
 
 
+class MissingObject(WrongObject):
+    """An object that a daemon before us left is gone."""
+
+
 class ObjectSet:
     """All objects of one partition of one daemon. Raises ResourceError naming the object when it cannot be.
 
@@ -239,7 +243,7 @@ class ObjectSet:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError as error:
-            raise WrongObject(f"{path}: is gone") from error
+            raise MissingObject(f"{path}: is gone") from error
         except OSError as error:
             raise _failure(path, error) from error
         taken = self.objects[what, index] = SharedObject(what, index, fd, path, size)

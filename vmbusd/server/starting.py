@@ -8,6 +8,7 @@ of processes that died meanwhile the death is dealt with at once. Source: docs/r
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,7 @@ from vmbusd.server.journal import Journal, Saved
 from vmbusd.server.journal_file import DamagedJournal, Identity
 from vmbusd.server.links import GuestControl, HostLink, Worker
 from vmbusd.server.memory import Memory
-from vmbusd.server.objects import ObjectSet, WrongObject
+from vmbusd.server.objects import MissingObject, ObjectSet, WrongObject
 from vmbusd.server.partition import Partition
 from vmbusd.server.peer import Peer
 from vmbusd.server.reconcile import reconcile
@@ -40,7 +41,14 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class CannotResumeError(VmbusError):
-    """What a daemon before us left cannot be gone on with; the text says why and what is lost."""
+    """What a daemon before us left cannot be gone on with; the text says why and what is lost.
+
+    Attributes: `anew`, how the partition was asked for, if it can be made anew and nobody is hurt.
+    """
+
+    def __init__(self, text: str, anew: PartitionSpec | None = None) -> None:
+        super().__init__(text)
+        self.anew = anew
 
 
 def _boot() -> str:
@@ -107,7 +115,13 @@ def resume(
     try:
         saved = journal.read(directory, name)
         spec = _check(saved, name)
-        return _resume(loop, saved, spec, directory, door, log)
+        try:
+            return _resume(loop, saved, spec, directory, door, log)
+        except MissingObject as error:
+            if _anyone_lives(saved, spec):
+                raise
+            # While there was neither a peer nor a daemon to hold it, another daemon's start reclaimed it.
+            raise CannotResumeError(f"{error}, and nobody was attached: it is made anew", spec) from error
     except FileNotFoundError as error:
         raise CannotResumeError(f"{name}: it was only being made") from error
     except DamagedJournal as error:
@@ -116,6 +130,18 @@ def resume(
         raise CannotResumeError(f"{error}: everything in the journal of {name} is lost") from error
     except ProtocolError as error:
         raise CannotResumeError(f"{name}: {error}: everything in its journal is lost") from error
+
+
+def _anyone_lives(saved: Saved, spec: PartitionSpec) -> bool:
+    """Whether a process that had a link when the daemon before us died still lives."""
+    replay = Replay(state.decode(saved.state), spec, saved.identity.ram_size // layout.PAGE)
+    replay.run(saved.number + 1, saved.bodies, lambda _pages: None)
+    for known in replay.links.values():
+        it = known.made
+        with contextlib.closing(Peer.found_again(it.pid, it.start_time, it.uid, it.gid)) as peer:
+            if not peer.is_dead():
+                return True
+    return False
 
 
 def _check(saved: Saved, name: str) -> PartitionSpec:

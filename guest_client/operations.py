@@ -302,6 +302,9 @@ class Operations(abc.ABC):
 
     def _living(self, relid: int) -> Entry:
         """A channel that an operation may be begun on."""
+        if self._lost is None and self.state in (State.UNLOADING, State.DISCONNECTED):
+            # Whose channel it was cannot have known.
+            raise ChannelGone(f"relid {relid} is gone: the connection is {self.state}")
         self._need(State.CONNECTED)
         entry = self.channels.get(relid)
         if entry is None or not entry.is_living:

@@ -301,6 +301,17 @@ def test_a_rescinded_channel_cannot_be_used() -> None:
         client.retarget(5, 1, "retarget")
 
 
+def test_a_channel_of_a_connection_that_was_unloaded_is_gone() -> None:
+    """Its driver could not know: a probe may come behind the unload. That is no misuse."""
+    client = connected(5)
+    client.unload("unload")
+    with pytest.raises(ChannelGone, match="relid 5 is gone: the connection is unloading"):
+        begin_open(client, 5)
+    tell(client, messages.UnloadResponse())
+    with pytest.raises(ChannelGone, match="relid 5 is gone: the connection is disconnected"):
+        begin_open(client, 5)
+
+
 def test_a_released_relid_is_offered_again() -> None:
     """After RELID_RELEASED the same relid and the same key are good again (case 126)."""
     client = connected(5)

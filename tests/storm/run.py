@@ -26,6 +26,7 @@ if str(ROOT) not in sys.path:
 from tests.storm import nursery  # noqa: E402
 from tests.storm.attack import Attack  # noqa: E402
 from tests.storm.calm import Calm  # noqa: E402
+from tests.storm.grip import gripped  # noqa: E402
 from tests.storm.oracle import judge_counts, judge_storminess  # noqa: E402
 from tests.storm.program import program  # noqa: E402
 from tests.storm.sacrifice import Sacrifice  # noqa: E402
@@ -79,10 +80,11 @@ class Storm:
         self.world.watch(keeper)
         try:
             await self.calm.point(silent_first=False)
-            begun = time.monotonic()
-            await self._storm(begun, begun + self.seconds)
-            if not self.world.trace.violations:
-                await self.calm.point(silent_first=True)
+            with gripped(self.world.storm):
+                begun = time.monotonic()
+                await self._storm(begun, begun + self.seconds)
+                if not self.world.trace.violations:
+                    await self.calm.point(silent_first=True)
         finally:
             keeper.cancel()
 

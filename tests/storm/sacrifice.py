@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from tests.storm.grip import gripped
 from tests.storm.processes import Child
 from tests.storm.world import World
 from vmbusd.abi.errors import RefusedError, VmbusError
@@ -36,20 +37,25 @@ class Sacrifice:
         """Keep it until cancelled; returns when it did what it must not."""
         while True:
             await self._make()
-            victim = self.world.start_victim()
-            await victim.one_of(victim.ready)
-            self.serving = victim.is_ready
-            wanted = asyncio.create_task(self._wanted.get())
-            await victim.one_of(wanted)
-            wanted.cancel()
-            self.serving = False
-            if not wanted.done() or not victim.lives:
-                if victim.wanted is None:
-                    text = f"the victim (pid {victim.pid}) ended before its memory was truncated"
-                    self.world.trace.violation(text)
-                return
-            if not await self._cut(victim, wanted.result()):
-                return
+            with gripped(self.world.victim_name):
+                if not await self._serve_and_cut():
+                    return
+
+    async def _serve_and_cut(self) -> bool:
+        """Have a victim, until its memory is wanted; whether it did what it must."""
+        victim = self.world.start_victim()
+        await victim.one_of(victim.ready)
+        self.serving = victim.is_ready
+        wanted = asyncio.create_task(self._wanted.get())
+        await victim.one_of(wanted)
+        wanted.cancel()
+        self.serving = False
+        if not wanted.done() or not victim.lives:
+            if victim.wanted is None:
+                text = f"the victim (pid {victim.pid}) ended before its memory was truncated"
+                self.world.trace.violation(text)
+            return False
+        return await self._cut(victim, wanted.result())
 
     async def _make(self) -> None:
         """A new partition, in place of the one that died, if the daemon still knows it."""

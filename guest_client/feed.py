@@ -35,10 +35,11 @@ NAP: Final = 0.01
 
 
 class _Here(threading.local):
-    """The VP that the calling thread plays, if any."""
+    """The VP that the calling thread plays, if any; `must_end`: whether its callbacks may wait no longer."""
 
     vp: int = 0
     worker: Worker | None = None
+    must_end: Callable[[], bool] = staticmethod(lambda: False)
 
 
 HERE: Final = _Here()
@@ -178,8 +179,8 @@ class Feed:
             channel.owed = True
         if not channel.is_open:
             channel.end(f"relid {channel.relid} was closed or rescinded")
-        elif worker.leaving:
-            raise LinkClosed(f"relid {channel.relid}: the worker of VP {HERE.vp} is leaving")
+        elif HERE.must_end():
+            raise LinkClosed(f"relid {channel.relid}: the worker of VP {HERE.vp} is told to stop")
         elif channel.made is not None:
             channel.made.signalled()
         return True

@@ -117,6 +117,7 @@ class VpWorker:
         self._last: dict[str, int] = {}
         self._leaving = False
         self._asked = False
+        self._must_end = False
         self._lives_on = lives_on
         self._native: Worker | None = make(
             attached,
@@ -151,7 +152,7 @@ class VpWorker:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
         self._link.start()
-        HERE.vp, HERE.worker = self.vp, native
+        HERE.vp, HERE.worker, HERE.must_end = self.vp, native, lambda: self._must_end
         try:
             native.run()
         finally:
@@ -164,6 +165,7 @@ class VpWorker:
         """Ask `run` to return once nothing is pending; its farewell gets little time. From any thread, signal
         handler or callback."""
         self._link.hurry()
+        self._must_end = True
         self._end_run()
 
     def _end_run(self) -> None:
@@ -189,6 +191,7 @@ class VpWorker:
     def _on_packet(self, header: link.Header, _packet: bytes) -> None:
         if header.kind == link.Kind.DETACH:
             log.info("VP %d: the daemon takes the VP offline", self.vp)
+            # A callback that waits goes on: its channel has moved, but what it does is not done.
             self._asked = True
             self._end_run()
 
@@ -200,4 +203,5 @@ class VpWorker:
             log.warning("VP %d: %s; it serves on without it", self.vp, reason)
         else:
             self.reason = reason
+            self._must_end = True
             self._end_run()

@@ -97,6 +97,18 @@ class Flooder(Driver):
             raise
 
 
+class Talker(Driver):
+    """Answers a packet with 64 that its ring has no room for at once."""
+
+    interface = PACKETS
+    ring_pages = (3, 3)
+
+    def on_packets(self, channel: Channel, _packets: Sequence[Packet]) -> None:
+        for number in range(64):
+            channel.send(packet(number, FLOOD))
+            channel.state[:8] = (number + 1).to_bytes(8, "little")
+
+
 class Asker(Driver):
     """Answers requests, notes the completions of its own."""
 

@@ -28,11 +28,12 @@ from tests.live.ring_drivers import (
     Flooder,
     Frugal,
     Polling,
+    Talker,
     Thrower,
     number_of,
     packet,
 )
-from vmbusd.abi.errors import ChannelGone, RingFull, UsageError
+from vmbusd.abi.errors import ChannelGone, RingFull, TimedOut, UsageError
 from vmbusd.abi.packets import Packet
 
 both = pytest.mark.parametrize("workers", MODES)
@@ -203,6 +204,24 @@ def test_a_full_ring_goes_on_when_the_host_reads(world: World, workers: Mode, tm
             assert got is not None
             assert len(got.payload) == 1000
         assert int.from_bytes(channel.state[:8], "little") >= 100
+
+
+@both
+def test_a_callback_that_waits_for_room_outlasts_the_order_to_leave(world: World, workers: Mode) -> None:
+    """Its VP goes offline once it has sent everything: nothing of what it was doing is lost (case 155)."""
+    made = offers(world, Deaf)
+    with world.guest(Talker()) as guest:
+        channel = begin(guest, workers)[0]
+        host, vp = channel_of(made[0]), channel.target_vp
+        host.send(b"go")
+        eventually(lambda: int.from_bytes(channel.state[:8], "little") > 5)
+        with pytest.raises(TimedOut, match="its worker has not left"):
+            guest.vp_offline(vp, timeout=0.5)
+        got = [host.receive(PATIENCE) for _ in range(64)]
+        assert [number_of(one.payload) for one in got if one is not None] == list(range(64))
+        eventually(lambda: guest.statistics()["vp_states"][vp] == "offline")
+        assert channel.target_vp != vp
+        assert sum(each["exceptions"] for each in guest.statistics()["vps"]) == 0
 
 
 @both

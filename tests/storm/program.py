@@ -18,7 +18,7 @@ import msgspec
 RATES: Final[Mapping[str, float]] = {
     "kill worker": 1.00,
     "kill host": 1.00,
-    "kill guest": 1.50,
+    "kill guest": 2.00,
     "kill daemon": 0.60,
     "reexec": 0.20,
     "stop worker": 0.20,

@@ -7,9 +7,9 @@ import pytest
 
 from tests.live.daemon import daemon, eventually
 from tests.live.guest_support import World, begin
+from tests.live.ring_devices import Listener, assert_clean, offers, send_all
 from tests.live.ring_drivers import Echo
 from tests.live.storms import judge, let_pass
-from tests.live.test_guest_packets import Listener, assert_clean, offers, send_all
 from vmbusd.demo.storm import Storm, storm
 from vmbusd.testing.faults import Faults, Kind
 

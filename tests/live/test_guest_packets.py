@@ -5,112 +5,43 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from guest_client import Channel, Driver
+from guest_client import Driver
 from host_client.channel import Channel as HostChannel
 from host_client.device import Device
-from host_client.offer import Offer
-from tests.live import daemon
 from tests.live.daemon import PATIENCE
-from tests.live.guest_support import MODES, Mode, World, begin
+from tests.live.guest_support import Mode, World, begin
+from tests.live.ring_devices import (
+    Deaf,
+    Listener,
+    assert_clean,
+    both,
+    channel_of,
+    eventually,
+    listener,
+    offers,
+    send_all,
+)
 from tests.live.ring_drivers import (
-    NOTES,
     PACKETS,
     Asker,
     Crosser,
     Direct,
     Echo,
-    Flooder,
     Frugal,
     Polling,
-    Talker,
     Thrower,
     number_of,
     packet,
 )
-from vmbusd.abi.errors import ChannelGone, RingFull, TimedOut, UsageError
+from vmbusd.abi.errors import ChannelGone, RingFull, UsageError
 from vmbusd.abi.packets import Packet
 
-both = pytest.mark.parametrize("workers", MODES)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    daemon.eventually(condition, "what the test waits for")
-
-
-class Listener(Device):
-    """Notes what comes back, and whether it is whole and in order."""
-
-    interface = PACKETS
-
-    def __init__(self) -> None:
-        self.next = 0
-        self.again = 0
-        self.corrupt = 0
-        self.wild = 0
-        self.all: list[bytes] = []
-
-    def on_packets(self, _channel: HostChannel, packets: Sequence[Packet]) -> None:
-        for one in packets:
-            self.all.append(one.payload)
-            number = number_of(one.payload)
-            if number is None:
-                self.corrupt += 1
-            elif number == self.next:
-                self.next += 1
-            elif number < self.next:
-                self.again += 1
-            else:
-                self.wild += 1
-
-
-class Deaf(Device):
-    """Never reads its ring."""
-
-    interface = PACKETS
-
-
-def offers(world: World, device: Callable[[], Device], count: int = 1) -> list[Offer]:
-    return world.host.offer_many([device() for _ in range(count)])
-
-
-def channel_of(offer: Offer) -> HostChannel:
-    assert offer.channel is not None
-    return offer.channel
-
-
-def listener(offer: Offer) -> Listener:
-    assert isinstance(offer.device, Listener)
-    return offer.device
-
-
-def send_all(
-    made: list[Offer], count: int, between: Callable[[int], object] = lambda _: None, *, first: int = 0
-) -> None:
-    """`count` packets of all sizes to each channel, from this thread, numbered from `first` on."""
-    for number in range(first, first + count):
-        for offer in made:
-            channel_of(offer).send(packet(number, number * 4 % 1200))
-        between(number)
-
-
-def judged(channel: Channel) -> tuple[int, int, int]:
-    """(numbers taken, out of order, corrupt) as the driver noted."""
-    taken, wild, corrupt, _ = NOTES.unpack_from(channel.state)
-    return taken, wild, corrupt
-
-
-def assert_clean(made: list[Offer], channels: list[Channel], count: int) -> None:
-    eventually(lambda: all(listener(offer).next == count for offer in made))
-    for offer in made:
-        assert (listener(offer).corrupt, listener(offer).wild) == (0, 0)
-    eventually(lambda: all(judged(channel)[0] == count for channel in channels))
-    assert [judged(channel)[1:] for channel in channels] == [(0, 0)] * len(channels)
+pytestmark = pytest.mark.live
 
 
 @both
@@ -165,63 +96,6 @@ def test_workers_that_are_killed_lose_nothing(world: World) -> None:
         send_all(made, 400, kill)
         assert_clean(made, channels, 400)
         assert guest.statistics()["workers"]["died"] >= 3
-
-
-@both
-@pytest.mark.parametrize("end", ["close", "rescind"])
-def test_a_callback_that_waits_for_room_hears_of_the_end(
-    world: World, workers: Mode, end: str, tmp_path: Path
-) -> None:
-    """A send on a full ring ends in ChannelGone when the channel is closed or rescinded (case 291)."""
-    note = tmp_path / "note"
-    made = offers(world, Deaf)
-    with world.guest(Flooder(str(note))) as guest:
-        channel = begin(guest, workers)[0]
-        channel_of(made[0]).send(b"go")
-        eventually(lambda: int.from_bytes(channel.state[:8], "little") > 5)
-        begun = time.monotonic()
-        if end == "close":
-            channel.close()
-        else:
-            world.host.revoke(made[0])
-        eventually(lambda: note.exists() and note.read_bytes() != b"")
-        assert time.monotonic() - begun < PATIENCE
-        assert "closed" in note.read_text() or "rescinded" in note.read_text()
-        with pytest.raises(ChannelGone):
-            channel.send(b"late")
-
-
-@both
-def test_a_full_ring_goes_on_when_the_host_reads(world: World, workers: Mode, tmp_path: Path) -> None:
-    """The waiting callback is woken by the host's reads and sends on (case 282)."""
-    made = offers(world, Deaf)
-    with world.guest(Flooder(str(tmp_path / "note"))) as guest:
-        channel = begin(guest, workers)[0]
-        host = channel_of(made[0])
-        host.send(b"go")
-        for _ in range(100):
-            got = host.receive(PATIENCE)
-            assert got is not None
-            assert len(got.payload) == 1000
-        assert int.from_bytes(channel.state[:8], "little") >= 100
-
-
-@both
-def test_a_callback_that_waits_for_room_outlasts_the_order_to_leave(world: World, workers: Mode) -> None:
-    """Its VP goes offline once it has sent everything: nothing of what it was doing is lost (case 155)."""
-    made = offers(world, Deaf)
-    with world.guest(Talker()) as guest:
-        channel = begin(guest, workers)[0]
-        host, vp = channel_of(made[0]), channel.target_vp
-        host.send(b"go")
-        eventually(lambda: int.from_bytes(channel.state[:8], "little") > 5)
-        with pytest.raises(TimedOut, match="its worker has not left"):
-            guest.vp_offline(vp, timeout=0.5)
-        got = [host.receive(PATIENCE) for _ in range(64)]
-        assert [number_of(one.payload) for one in got if one is not None] == list(range(64))
-        eventually(lambda: guest.statistics()["vp_states"][vp] == "offline")
-        assert channel.target_vp != vp
-        assert sum(each["exceptions"] for each in guest.statistics()["vps"]) == 0
 
 
 @both

@@ -111,3 +111,11 @@ class Scene:
         self.memory.close()
         self.objects.remove()
         self.loop.close()
+
+
+def staffed(scene: Scene, *vps: int) -> list[Worker]:
+    """Workers for these VPs, all by default."""
+    workers = [Worker(scene.peer) for _ in vps or range(VPS)]
+    for vp, worker in zip(vps or range(VPS), workers, strict=True):
+        scene.vps.admit(vp, worker)
+    return workers

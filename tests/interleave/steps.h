@@ -22,7 +22,7 @@
     X(no_target_reload) X(target_not_seq_cst) X(no_sweep_on_host_death) X(no_ring_on_host_death)                \
     X(no_ring_at_start) X(handover_clears_first) X(recovery_clears_taken_first) X(recovery_no_put_back)         \
     X(recovery_bits_before_claims) X(percpu_lists) X(handover_sets_once) X(page_before_flag) X(ring_no_unstick)  \
-    X(drain_clears_all) X(claimed_waited) X(sweep_clears_all)
+    X(drain_clears_all) X(claimed_waited) X(sweep_clears_all) X(bit_lost)
 
 enum mutant {
 #define MUTANT_ENUM(name) MUTANT_##name,

@@ -228,7 +228,10 @@ class Lasting:
             try:
                 got = self.attached.receive_nowait()
             except LinkLost as error:
-                self._lose(error)
+                if self._session is None or (self._final and not self.unheard):
+                    # From here: a function that raised its own argument would keep all our callers' frames.
+                    raise
+                self._lose(str(error))
                 continue
             if got is None:
                 return None
@@ -264,12 +267,10 @@ class Lasting:
 
     # -- away ----------------------------------------------------------------------------------------------
 
-    def _lose(self, error: LinkLost) -> None:
-        """The socket has ended without a farewell. Raises `error` if that is the end of the link."""
-        if self._session is None or (self._final and not self.unheard):
-            raise error
+    def _lose(self, why: str) -> None:
+        """The socket has ended without a farewell, and the link goes on."""
         with self._lock:
-            self._away = Away(str(error), self._grace, time.monotonic())
+            self._away = Away(why, self._grace, time.monotonic())
             self._wants_write = False
         self._drop_socket()
 

@@ -1,10 +1,13 @@
 """A client's link against a daemon made by hand: when it comes back, when it gives up, and what it says."""
 
+import contextlib
+import gc
 import math
 import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -345,6 +348,24 @@ def test_a_token_that_is_refused_ends_a_farewell(daemon: Daemon, client: Lasting
     daemon.say(link.Refused(Code.BAD_TOKEN, b"unknown"))
     leaving.join()
     assert len(daemon.ends) == 2
+
+
+def test_the_end_keeps_nothing_of_who_hears_of_it(daemon: Daemon, client: Lasting) -> None:
+    """Once the error is handled no frame of a caller lives on, and what it had mapped can be let go of."""
+
+    def hear_of_it() -> "weakref.ref[Daemon]":
+        mine = Daemon()
+        with contextlib.suppress(LinkLost):
+            client.receive()
+        return weakref.ref(mine)
+
+    client.finish()
+    daemon.lose()
+    gc.disable()
+    try:
+        assert hear_of_it()() is None
+    finally:
+        gc.enable()
 
 
 def test_the_time_of_a_farewell_is_limited(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,102 +1,21 @@
 """A client's link against a daemon made by hand: when it comes back, when it gives up, and what it says."""
 
-import contextlib
-import gc
 import math
 import os
 import socket
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
-from vmbusd.abi import away, layout, link
+from tests.unit.abi.lasting_daemon import GRACE, PATIENCE, Daemon, attached, client, daemon, welcome
+from vmbusd.abi import link
 from vmbusd.abi.attach import Attached
 from vmbusd.abi.errors import LinkClosed, LinkLost, ProtocolError, RefusedError, ResourceError
 from vmbusd.abi.lasting import Lasting
-from vmbusd.abi.link import Code, HelloFlag, Kind, Role
+from vmbusd.abi.link import Code, HelloFlag, Role
 from vmbusd.abi.session import WINDOW
 
-PATIENCE = 10.0
-GRACE = 0.2
-
-
-@dataclass
-class Daemon:
-    """The other end of each socket of the link, the newest last."""
-
-    ends: list[socket.socket] = field(default_factory=list)
-    refuses: int = 0
-
-    def pair(self) -> socket.socket:
-        """A new connection, or none."""
-        if self.refuses:
-            self.refuses -= 1
-            raise ConnectionRefusedError
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.settimeout(PATIENCE)
-        self.ends.append(theirs)
-        ours.setblocking(False)
-        return ours
-
-    def hear(self) -> tuple[link.Header, object]:
-        packet = self.ends[-1].recv(link.MAX_HOST_PACKET)
-        header = link.decode_header(packet)
-        if header.kind == Kind.MESSAGE:
-            return header, packet[link.HEADER.size :]
-        return header, link.decode_body(header, packet)
-
-    def say(self, body: object, **fields: int) -> None:
-        self.ends[-1].send(link.encode(body, **fields))  # type: ignore[arg-type]
-
-    def say_message(self, text: bytes, number: int) -> None:
-        self.ends[-1].send(link.encode_message(text, where=0, sequence=number))
-
-    def lose(self) -> None:
-        """The daemon's end of the newest socket is closed."""
-        self.ends[-1].close()
-
-    def close(self) -> None:
-        for end in self.ends:
-            end.close()
-
-
-def welcome(token: bytes = b"t" * 16, received: int = 0, grace: int = int(GRACE * 1000)) -> link.Welcome:
-    return link.Welcome(layout.ABI_VERSION, 1, layout.PAGE, 1, 0, 0, 1, token, received, grace, 0, b"")
-
-
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    made = Daemon()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(daemon: Daemon) -> Iterator[Lasting]:
-    """A resumable guest control link, which has confirmed its welcome."""
-    made = attached(daemon, welcome())
-    yield made
-    made.attached.close()
-
-
-def attached(daemon: Daemon, greeting: link.Welcome) -> Lasting:
-    bare = Attached(daemon.pair(), Role.GUEST_CONTROL, "demo")
-    bare.welcome = greeting
-    made = Lasting(bare, connect=daemon.pair)
-    if any(greeting.token):
-        assert daemon.hear()[1] == link.Confirm(0)
-    return made
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+__all__ = ["client", "daemon"]
 
 
 def settle(client: Lasting, seconds: float = PATIENCE) -> None:
@@ -288,95 +207,6 @@ def test_a_full_socket_waits_for_room(daemon: Daemon) -> None:
     while len(got) < sent + 2:
         got.append(daemon.hear()[1])
     assert got == [number.to_bytes(4, "little") for number in range(sent + 2)]
-    client.attached.close()
-
-
-def say_farewell(client: Lasting) -> threading.Thread:
-    """It waits for whoever plays the daemon."""
-    thread = threading.Thread(target=client.farewell, args=(link.encode(link.Detached(0)), PATIENCE))
-    thread.start()
-    return thread
-
-
-def test_a_farewell_is_not_followed_by_a_resume(daemon: Daemon, client: Lasting) -> None:
-    """Detached is numbered; once it is confirmed nobody waits, and the end after it is the end."""
-    leaving = say_farewell(client)
-    header, body = daemon.hear()
-    assert (header.sequence, body) == (1, link.Detached(0))
-    daemon.say(link.Confirm(1))
-    leaving.join()
-    daemon.lose()
-    with pytest.raises(LinkLost):
-        client.receive()
-    assert len(daemon.ends) == 1
-
-
-def test_a_farewell_finds_its_way_over_a_new_socket(daemon: Daemon, client: Lasting) -> None:
-    """Somebody who leaves while the link is away waits a moment for it."""
-    daemon.lose()
-    assert client.receive() is None
-    daemon.hear()
-    daemon.say(welcome(b"u" * 16))
-    leaving = say_farewell(client)
-    assert daemon.hear()[1] == link.Confirm(0)
-    assert daemon.hear()[1] == link.Detached(0)
-    daemon.say(link.Confirm(1))
-    leaving.join()
-
-
-def test_a_farewell_that_was_lost_with_its_socket_is_said_again(daemon: Daemon, client: Lasting) -> None:
-    """A socket that took it is no proof that anybody heard it."""
-    leaving = say_farewell(client)
-    assert daemon.hear()[1] == link.Detached(0)
-    daemon.lose()
-    eventually(lambda: len(daemon.ends) == 2)
-    assert isinstance(daemon.hear()[1], link.Hello)
-    daemon.say(welcome(b"u" * 16))
-    assert daemon.hear()[1] == link.Confirm(0)
-    assert daemon.hear()[1] == link.Detached(0)
-    daemon.say(link.Confirm(1))
-    leaving.join()
-
-
-def test_a_token_that_is_refused_ends_a_farewell(daemon: Daemon, client: Lasting) -> None:
-    """The daemon heard it, and its confirmation was lost: it knows nobody by that token any more."""
-    leaving = say_farewell(client)
-    assert daemon.hear()[1] == link.Detached(0)
-    daemon.lose()
-    eventually(lambda: len(daemon.ends) == 2)
-    daemon.hear()
-    daemon.say(link.Refused(Code.BAD_TOKEN, b"unknown"))
-    leaving.join()
-    assert len(daemon.ends) == 2
-
-
-def test_the_end_keeps_nothing_of_who_hears_of_it(daemon: Daemon, client: Lasting) -> None:
-    """Once the error is handled no frame of a caller lives on, and what it had mapped can be let go of."""
-
-    def hear_of_it() -> "weakref.ref[Daemon]":
-        mine = Daemon()
-        with contextlib.suppress(LinkLost):
-            client.receive()
-        return weakref.ref(mine)
-
-    client.finish()
-    daemon.lose()
-    gc.disable()
-    try:
-        assert hear_of_it()() is None
-    finally:
-        gc.enable()
-
-
-def test_the_time_of_a_farewell_is_limited(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody hangs at the end because no daemon is there."""
-    monkeypatch.setattr(away, "LAST_RETRY", 0.01)
-    client = attached(daemon, welcome(grace=60000))
-    daemon.refuses = 10**6
-    daemon.lose()
-    begun = time.monotonic()
-    client.farewell(link.encode(link.Detached(0)), timeout=0.1)
-    assert 0.1 <= time.monotonic() - begun < PATIENCE
     client.attached.close()
 
 

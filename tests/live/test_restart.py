@@ -17,8 +17,9 @@ from tests.live.restart_storm import CHANNELS, PATIENCE, VPS, Scene, kill_often,
 from tests.live.storms import judge, let_pass
 from vmbusd.abi import paths
 from vmbusd.abi.attach import attach
-from vmbusd.abi.errors import LinkLost, RefusedError
+from vmbusd.abi.errors import RefusedError
 from vmbusd.abi.link import Role
+from vmbusd.ctl.client import AdminClient
 from vmbusd.demo.processes import hosts
 from vmbusd.demo.storm import Storm, storm
 from vmbusd.server import requests
@@ -45,10 +46,7 @@ def reexec(daemon: Scene | Daemon) -> None:
     """Have the daemon replaced, and wait until a new one answers."""
 
     def epoch() -> int:
-        try:
-            (view,) = daemon.ask(requests.Status())["partitions"]
-        except LinkLost:
-            return 0  # asked of the one that makes room: a question that it has not read ends with it
+        (view,) = daemon.ask(requests.Status())["partitions"]
         return int(view["epoch"])
 
     before = epoch()
@@ -83,6 +81,24 @@ def test_a_partition_without_peers_is_not_reclaimed_during_a_reexec(runtime_dir:
         replaced.result()
         assert running.objects() == objects
         assert "is lost" not in running.text()
+
+
+def test_an_administrator_keeps_the_connection_through_a_reexec(runtime_dir: Path) -> None:
+    """What is asked while a daemon becomes another is answered, by either; only an order under way ends."""
+    with daemon(runtime_dir, "--partition", "p:1"), AdminClient(runtime_dir) as admin:
+        for _ in range(3):
+            before = admin.ask(requests.Status())["partitions"][0]["epoch"]
+            with AdminClient(runtime_dir) as other:
+                other.ask(requests.Reexec())
+                epochs = [other.ask(requests.Status())["partitions"][0]["epoch"] for _ in range(2)]
+            epochs.append(admin.ask(requests.Status())["partitions"][0]["epoch"])
+            assert set(epochs) <= {before, before + 1}
+            eventually(
+                lambda: admin.ask(requests.Status())["partitions"][0]["epoch"] == before + 1,  # noqa: B023
+                "it is a new one",
+            )
+        limits = admin.ask(requests.Status())["daemon"]["limits"]
+        assert limits["admin_links"]["used"] == 1
 
 
 class Absence:

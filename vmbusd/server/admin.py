@@ -43,6 +43,14 @@ class AdminLink(asyncio.Protocol):
         self._paused = False
         self._waiting = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Every question was answered, every answer has left: another daemon can go on with the socket."""
+        if self._ending or not self._connected:
+            return not self._ending
+        busy = self._waiting or self._buffer or self._transport.get_write_buffer_size()
+        return not (busy or self._transport.is_closing())
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.MAX_ADMIN_OUTPUT)

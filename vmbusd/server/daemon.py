@@ -62,7 +62,7 @@ class Daemon:
         self.partitions: dict[str, Partition] = {}
         self.door = Door(loop, self.partitions, self.log, config.runtime.grace)
         self._resumed: list[str] = []
-        self._admins: set[AdminLink] = set()
+        self._admins: dict[AdminLink, socket.socket] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._orders: set[asyncio.Task[Any]] = set()
         self._listeners: list[tuple[str, Listener]] = []
@@ -163,6 +163,8 @@ class Daemon:
         self._socket(paths.HOST_SOCKET, socket.SOCK_SEQPACKET, sockets.host, hosts)
         # Last, so that whoever sees it answer finds the others.
         self._socket(paths.ADMIN_SOCKET, socket.SOCK_STREAM, sockets.admin, self._admin_accepted)
+        for fd in self._handed_over.admins:
+            self._admin_accepted(socket.socket(fileno=fd), scarce=False)
 
     def _socket(
         self,
@@ -246,9 +248,12 @@ class Daemon:
             self.log.warning("refused", code="LIMIT", reason=text)
             close_politely(sock)
             return
-        admin = AdminLink(self._act, self._admins.discard, self.log)
-        self._admins.add(admin)
+        admin = AdminLink(self._act, self._admin_closed, self.log)
+        self._admins[admin] = sock
         self._connecting(admin, sock)
+
+    def _admin_closed(self, admin: AdminLink) -> None:
+        del self._admins[admin]
 
     def _connecting(self, admin: AdminLink, sock: socket.socket) -> None:
         """Turn an accepted socket into the stream that `admin` speaks."""
@@ -256,7 +261,7 @@ class Daemon:
         def connected(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
             if not task.cancelled() and task.exception() is not None:
-                self._admins.discard(admin)
+                self._admins.pop(admin, None)
                 sock.close()
 
         task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: admin, sock))
@@ -275,13 +280,14 @@ class Daemon:
         """Become a new daemon that goes on with everything. Raises ResourceError when that cannot be, and
         this one goes on."""
         sockets = {name: each.fileno() for name, each in self._listeners}
+        admins = tuple(sock.fileno() for admin, sock in self._admins.items() if admin.is_idle)
         tables: list[int] = []
         try:
             for partition in self.partitions.values():
                 partition.keeper.settle(now=True)
                 if partition.dead is None:
                     tables.append(partition.objects.hold())
-            reexec.become(HandedOver(self.runtime.lock, sockets, tuple(tables)))
+            reexec.become(HandedOver(self.runtime.lock, sockets, tuple(tables), admins))
         except OSError as error:
             raise ResourceError(f"cannot run {sys.executable} again: {error.strerror}") from error
         finally:

@@ -1,10 +1,11 @@
 """A new daemon in place of this one: same process, sockets and locks; everything else as after a crash.
 
 What is handed over are descriptors: the lock of the runtime directory, so that nobody else can take it
-meanwhile, the listening sockets, so that nobody who connects meanwhile is turned away, and each partition's
-table, locked as a peer locks it, so that no other start takes the partition for abandoned. Their numbers
-stand in one environment variable, which the new daemon takes out again. Links are not handed over: they lose
-their sockets and resume, as after a crash, and so one mechanism is enough. Source: execve(2).
+meanwhile, the listening sockets, so that nobody who connects meanwhile is turned away, each partition's
+table, locked as a peer locks it, so that no other start takes the partition for abandoned, and the
+connections of administrators, so that what they ask meanwhile is answered. Their numbers stand in one
+environment variable, which the new daemon takes out again. Links are not handed over: they lose their
+sockets and resume, as after a crash, and so one mechanism is enough. Source: execve(2).
 """
 
 import os
@@ -22,16 +23,19 @@ VARIABLE: Final = "VMBUSD_HANDED_OVER"
 
 
 class HandedOver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Descriptors of the daemon before us: `lock`, None when there was none; `sockets`, by name; `tables`."""
+    """Descriptors of the daemon before us: `lock`, None when there was none; listening `sockets`, by name;
+    `tables`; `admins`, connections on which nothing is unanswered."""
 
     lock: int | None = None
     sockets: dict[str, int] = {}
     tables: tuple[int, ...] = ()
+    admins: tuple[int, ...] = ()
 
     @property
     def all(self) -> list[int]:
         """Every descriptor."""
-        return [*self.sockets.values(), *self.tables, *([self.lock] if self.lock is not None else [])]
+        lock = [self.lock] if self.lock is not None else []
+        return [*self.sockets.values(), *self.tables, *self.admins, *lock]
 
     def lock_of(self, there: os.stat_result) -> int | None:
         """The lock's descriptor, if it is that of the file which lies `there`."""
@@ -68,7 +72,7 @@ def handed_over(environment: MutableMapping[str, str] = os.environ) -> HandedOve
         for fd in it.tables:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise UsageError(f"{VARIABLE}: descriptor {fd} is no table")
-        for name, fd in it.sockets.items():
+        for name, fd in [*it.sockets.items(), *(("of an administrator", fd) for fd in it.admins)]:
             if not stat.S_ISSOCK(os.fstat(fd).st_mode):
                 raise UsageError(f"{VARIABLE}: descriptor {fd} is not the socket {name}")
     except (msgspec.DecodeError, OSError, OverflowError) as error:

@@ -70,6 +70,7 @@ def test_a_socket_that_listens_elsewhere_is_closed(tmp_path: Path) -> None:
         '{"lock": -1}',
         '{"tables": [99999]}',
         '{"tables": 3}',
+        '{"admins": [99999]}',
         '{"lock": 99999999999999}',
         '{"x": 1}',
     ],
@@ -90,3 +91,5 @@ def test_a_descriptor_that_is_something_else_is_refused(lock: int) -> None:
             handed_over({VARIABLE: f'{{"tables": [{lock}, {ours.fileno()}]}}'})
         with pytest.raises(UsageError, match=r"is not the socket guest\.sock"):
             handed_over({VARIABLE: f'{{"sockets": {{"guest.sock": {lock}}}}}'})
+        with pytest.raises(UsageError, match="is not the socket of an administrator"):
+            handed_over({VARIABLE: f'{{"admins": [{lock}]}}'})

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-import tempfile
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +11,25 @@ import pytest
 import uvloop
 
 from tests import leftovers
+from tests.guardian import guarded
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that share the work have a /dev/shm each, and all that tests start hears of Ctrl-C.
+
+    On one /dev/shm a daemon of one process would remove, at its start, what a test of another has abandoned,
+    and a test be blamed for what it never had. A shell has what it starts in the background ignore SIGINT,
+    and so would every process that a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput") and _mounts("self") == _mounts(os.getppid()):
+        pytest.exit("tests run side by side with a /dev/shm each, as ./dev test starts them: no -n", 2)
+
+
+def _mounts(process: int | str) -> str:
+    """The name of the mount namespace that a process is in."""
+    return os.readlink(f"/proc/{process}/ns/mnt")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,9 +38,10 @@ def nothing_left_by_the_session() -> Iterator[None]:
     os.environ[leftovers.MARK] = secrets.token_hex(8)
     # The event loop's library makes two process-wide pipes with its first loop and keeps them.
     uvloop.new_event_loop().close()
-    before = leftovers.snapshot()
-    yield
-    found = leftovers.remove_leftovers(before)
+    with guarded():
+        before = leftovers.snapshot()
+        yield
+        found = leftovers.remove_leftovers(before)
     del os.environ[leftovers.MARK]
     if found:
         pytest.fail("the session left behind:\n  " + "\n  ".join(found), pytrace=False)
@@ -40,7 +60,7 @@ def nothing_left_behind(nothing_left_by_the_session: None) -> Iterator[None]:
 @pytest.fixture
 def runtime_dir(nothing_left_behind: None) -> Iterator[Path]:
     """An empty directory with a path short enough for a socket's name; it must be empty again at the end."""
-    path = Path(tempfile.mkdtemp(prefix="vmb-", dir="/tmp"))
+    path = leftovers.make_directory()
     yield path
     found = sorted(os.listdir(path))
     shutil.rmtree(path)

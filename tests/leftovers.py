@@ -9,8 +9,10 @@ import contextlib
 import fcntl
 import gc
 import os
+import shutil
 import signal
 import struct
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ SHM = Path("/dev/shm")
 PREFIXES = ("vmbusd-", "sem.vmbusd-")
 # Every process started by a test inherits this variable, also one that was orphaned since.
 MARK = "VMBUSD_TEST_SESSION"
+# Sockets' names are short, so that their directories cannot lie where pytest has its own.
+TEMPORARY = Path("/tmp")
 # Processes told to end, and descriptors in the hands of a thread that ends, get this long.
 SETTLE = 2.0
 # struct flock: type, whence, start, length, pid.
@@ -67,6 +71,30 @@ def remove_leftovers(before: Snapshot, settle: float = SETTLE) -> list[str]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(SHM / name)
     return found
+
+
+def make_directory() -> Path:
+    """A directory of this session with a path short enough for a socket's name."""
+    return Path(tempfile.mkdtemp(prefix=_prefix(), dir=TEMPORARY))
+
+
+def make_log() -> tuple[int, Path]:
+    """A new file of this session, open, for what a daemon has to say."""
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(), suffix=".log", dir=TEMPORARY)
+    return descriptor, Path(name)
+
+
+def remove_files() -> None:
+    """Remove what `make_directory` and `make_log` of this session have made and nobody removed."""
+    for path in TEMPORARY.glob(f"{_prefix()}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _prefix() -> str:
+    return f"vmb-{os.environ.get(MARK, '')[:8]}-"
 
 
 def held_alive(name: str) -> bool:

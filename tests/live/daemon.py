@@ -13,12 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests import leftovers
 from vmbusd.abi import paths
 from vmbusd.abi.errors import RefusedError, VmbusError
 from vmbusd.abi.native import VpWork
@@ -65,8 +65,7 @@ class Daemon:
     ) -> None:
         """`descriptors`: its hard limit of open files; `shm`: the size of a /dev/shm of its own."""
         self.runtime_dir = runtime_dir
-        descriptor, name = tempfile.mkstemp(prefix="vmbusd-log-")
-        self.log = Path(name)
+        descriptor, self.log = leftovers.make_log()
         command = [sys.executable, "-m", "vmbusd", "run", "--runtime-dir", str(runtime_dir), *arguments]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
@@ -159,7 +158,7 @@ def daemon(runtime_dir: Path, *arguments: str) -> Iterator[Daemon]:
 @contextlib.contextmanager
 def open_directory() -> Iterator[Path]:
     """A runtime directory that other users may pass through."""
-    path = Path(tempfile.mkdtemp(prefix="vmb-", dir="/tmp"))
+    path = leftovers.make_directory()
     path.chmod(0o711)
     try:
         yield path

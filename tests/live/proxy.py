@@ -10,11 +10,11 @@ import random
 import select
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import leftovers
 from vmbusd.abi import link, paths
 from vmbusd.abi.link_socket import close_all
 
@@ -30,7 +30,7 @@ class Proxy:
     """
 
     def __init__(self, real: Path, *, patience: int | None = None, seed: int = 1) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="vmb-", dir="/tmp"))
+        self.directory = leftovers.make_directory()
         self.patience = patience
         self.cuts = 0
         self._real = real

@@ -1,0 +1,53 @@
+"""Leaves the machine as a session of tests found it, also when the session is killed.
+
+Fixtures clean up behind tests, unless the process that runs them dies. So each session has this process
+beside it, which waits for its end, then ends whatever bears its mark and removes what that leaves. It has a
+session and a process group of its own: a signal to the tests' group does not reach it.
+
+Called as `python -m tests.guardian PID`, with the mark in the environment, by `guarded`.
+"""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests import leftovers
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Have a guardian for this process, which has its mark in the environment already."""
+    command = [sys.executable, "-m", "tests.guardian", str(os.getpid())]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+    ) as guardian:
+        assert guardian.stdout is not None
+        # From here on it knows what was there before.
+        guardian.stdout.readline()
+        try:
+            yield
+        finally:
+            guardian.kill()
+
+
+def main(pid: int) -> None:
+    """Wait for the end of that process, then clean up behind it."""
+    session = os.pidfd_open(pid)
+    before = leftovers.snapshot()
+    print("ready", flush=True)
+    select.select([session], [], [])
+    # A process may start another in the moment of its end.
+    while leftovers.remove_leftovers(before):
+        pass
+    leftovers.remove_files()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,8 +1,6 @@
-"""The demo end to end: it loses nothing, finds a seeded loss, and leaves nothing behind however it ends."""
+"""The demo end to end: it loses nothing, and leaves nothing behind however it ends."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,23 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.live.demo_run import run_demo
+
 ROOT = Path(__file__).resolve().parents[2]
-BUILD_SECONDS = 300
-"""The whole native core, on a machine that does much else."""
 ZEROS = ("lost", "hung", "overlaps", "stale", "rescued", "corrupt", "disordered")
-
-
-def run_demo(*arguments: str, root: Path = ROOT, timeout: float = 90) -> tuple[int, dict[str, Any], str]:
-    """Exit status, JSON and standard error of one demo."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vmbusd", "demo", "--json", *arguments],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
 def objects() -> set[str]:
@@ -80,47 +65,6 @@ def test_one_vp_and_one_channel_is_a_demo_too() -> None:
     assert result["hosts"] == 1
     assert result["retargets"] == 0
     assert result["per_mode"]["credit"]["callbacks"] > 0
-
-
-@pytest.fixture(scope="module")
-def mutant(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose worker sleeps without a second look."""
-    copy = tmp_path_factory.mktemp("mutant") / "tree"
-    copy.mkdir()
-    for part in ("vmbusd", "guest_client", "host_client"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for part in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / part, copy / part)
-    environment = {**os.environ, "VMBUSD_CFLAGS": "-DVMB_MUTANT_no_second_look=1"}
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
-        cwd=copy,
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=BUILD_SECONDS,
-    )
-    return copy
-
-
-@pytest.mark.live
-@pytest.mark.build
-@pytest.mark.timeout(BUILD_SECONDS + 60)
-def test_a_sleep_without_its_second_look_hangs_the_channel(mutant: Path) -> None:
-    """Without the look between announcement and wait, a credit-mode channel is soon hung, and named."""
-    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1", root=mutant)
-
-    assert (status, result["hung"], result["hung_relids"]) == (1, 1, [1]), errors
-    assert result["lost"] == 1
-    assert "relid 1 is hung" in errors
-
-
-@pytest.mark.live
-def test_the_same_run_with_the_second_look_hangs_nothing() -> None:
-    """The build as shipped passes the run that finds the mistake."""
-    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1")
-
-    assert (status, result["hung"], result["lost"]) == (0, 0, 0), errors
 
 
 def start_demo(*arguments: str) -> "subprocess.Popen[bytes]":

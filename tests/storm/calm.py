@@ -41,7 +41,8 @@ LOOK: Final = 0.02
 
 
 class Calm:
-    """Makes calm points. Attributes: `points`; `lost`, `hung`, `leaked`: what was found; `spent`, seconds."""
+    """Makes calm points. Attributes: `points`; `lost`, `hung`, `leaked`: what was found; `spent`, seconds;
+    `signalled`: signals that were none of a calm point's own."""
 
     def __init__(self, world: World, attack: Attack, sacrifice: Sacrifice) -> None:
         self.world = world
@@ -52,6 +53,8 @@ class Calm:
         self.hung = 0
         self.leaked = 0
         self.spent = 0.0
+        self.signalled = 0
+        self._signals = 0
         self._callbacks = 0
         self._idle = 0
         self._behind = 0
@@ -173,14 +176,19 @@ class Calm:
         self._judge_storminess()
         if not world.trace.violations:
             await self._trickle(self._memory)
-            self._callbacks = world.ledger.counts()["callbacks"]
+            counts = world.ledger.counts()
+            self._signals, self._callbacks = counts["signals"], counts["callbacks"]
+            for text in judge_counts(counts):
+                world.trace.violation(text)
         if not world.trace.violations:
             await self._count()
 
     def _judge_storminess(self) -> None:
         """Whether something was seen. Not from one point to the next, where everybody may be down or stopped
         on a busy machine, but in two segments: one of them is gentle."""
-        seen = self.world.ledger.counts()["callbacks"] > self._callbacks
+        counts = self.world.ledger.counts()
+        self.signalled += counts["signals"] - self._signals
+        seen = counts["callbacks"] > self._callbacks
         self._idle = 0 if seen or not self.points else self._idle + 1
         if self._idle == IDLE_SEGMENTS:
             self.world.trace.violation(f"no callback in {IDLE_SEGMENTS} segments: the storm does not storm")

@@ -75,9 +75,16 @@ def judge_counts(counts: Mapping[str, int]) -> list[str]:
     return [f"{name}: {counts[name]}" for name in FORBIDDEN if counts[name]]
 
 
-def judge_storminess(counts: Mapping[str, int], kills: Mapping[str, int], least: int) -> list[str]:
-    """A storm in which nothing happened has proved nothing: what must have happened, and has not."""
-    found = [] if counts["callbacks"] else ["no callback ran: the storm does not storm"]
+def judge_storminess(
+    counts: Mapping[str, int], signalled: int, kills: Mapping[str, int], least: int
+) -> list[str]:
+    """A storm in which nothing happened has proved nothing: what must have happened, and has not.
+
+    `signalled`: signals between calm points; those of the calm points are in `counts` only, and run callbacks
+    in however still a storm.
+    """
+    found = [] if signalled else ["no signal between calm points: the storm does not storm"]
+    found += [] if counts["callbacks"] else ["no callback ran: the storm does not storm"]
     found += [] if counts["packets_back"] else ["no packet came back: the storm does not storm"]
     return found + [
         f"{count} kills of kind {kind}, {least} at least were wanted"

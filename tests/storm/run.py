@@ -96,7 +96,7 @@ class Storm:
             trace.violation(f"leaked: {text} is there after the end")
         for text in [
             *self.calm.look_at_logs(),
-            *judge_storminess(self.world.ledger.counts(), self.attack.kills, self.kills),
+            *judge_storminess(self.world.ledger.counts(), self.calm.signalled, self.attack.kills, self.kills),
         ]:
             trace.violation(text)
 

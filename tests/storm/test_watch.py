@@ -96,10 +96,11 @@ def test_a_storm_without_kills_or_callbacks_is_none() -> None:
 
     happened = {"callbacks": 1, "packets_back": 1}
 
-    assert judge_storminess(happened, kills, 4) == []
-    assert judge_storminess(happened, kills, 5) == ["4 kills of kind guest, 5 at least were wanted"]
-    assert len(judge_storminess(happened | {"callbacks": 0}, kills, 0)) == 1
-    assert len(judge_storminess(happened | {"packets_back": 0}, kills, 0)) == 1
+    assert judge_storminess(happened, 1, kills, 4) == []
+    assert judge_storminess(happened, 1, kills, 5) == ["4 kills of kind guest, 5 at least were wanted"]
+    assert len(judge_storminess(happened | {"callbacks": 0}, 1, kills, 0)) == 1
+    assert len(judge_storminess(happened | {"packets_back": 0}, 1, kills, 0)) == 1
+    assert len(judge_storminess(happened, 0, kills, 0)) == 1
 
 
 @pytest.mark.parametrize("mishap", [*GENTLE, *HARSH], ids=lambda mishap: mishap.name)

@@ -4,9 +4,9 @@
 cdef tuple _mutants():
     cdef list found = []
     cdef int i = 0
-    while vmb_py_mutants[i] != NULL:
-        if vmb_py_mutants[i][0] != 0:
-            found.append((<bytes>vmb_py_mutants[i]).decode())
+    while vmb_py_mutant(i) != NULL:
+        if vmb_py_mutant(i)[0] != 0:
+            found.append((<bytes>vmb_py_mutant(i)).decode())
         i += 1
     return tuple(found)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS: Final = 8
 TIMEOUT: Final = 300
-"""A storm of seconds on the busiest machine: its calm points wait for everybody."""
+"""What a storm takes besides its seconds on the busiest machine: its calm points wait for everybody."""
 
 
 def command(seconds: float, root: Path = ROOT, *arguments: str) -> list[str]:
@@ -23,7 +23,9 @@ def command(seconds: float, root: Path = ROOT, *arguments: str) -> list[str]:
 def run(root: Path = ROOT, seconds: float = SECONDS, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit status, JSON and standard error of a storm."""
     words = command(seconds, root, *arguments)
-    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run(
+        words, cwd=root, capture_output=True, text=True, timeout=seconds + TIMEOUT, check=False
+    )
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 

@@ -9,7 +9,11 @@ from tests.live.demo_run import run_demo
 from tests.mistakes import BUILD_SECONDS, MISTAKE, ROOT, build_with_mistakes
 from tests.storm.short import TIMEOUT, failed
 
-pytestmark = [pytest.mark.live, pytest.mark.build, pytest.mark.timeout(BUILD_SECONDS + TIMEOUT)]
+LONGEST = 240
+"""Seconds; no storm takes all of them, since it ends when it has found something. A missing second look shows
+when a signal comes within some nanoseconds: in 50 s on average where one of two CPUs is somebody else's."""
+
+pytestmark = [pytest.mark.live, pytest.mark.build, pytest.mark.timeout(BUILD_SECONDS + LONGEST + TIMEOUT)]
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +31,22 @@ def test_every_mistake_is_one_that_a_build_can_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "count", "seconds"),
+    ("mistake", "count"),
     [
-        pytest.param("no_claim", "overlaps", 60, id="callbacks overlap"),
-        pytest.param("bit_lost", "hung", 30, id="one bit in 200 is thrown away"),
-        pytest.param("recovery_no_put_back", "hung", 30, id="what a dead worker held is not put back"),
-        pytest.param("claimed_dropped", "hung", 30, id="a claimed channel is not run again"),
-        pytest.param("no_second_look", "hung", 30, id="a worker sleeps without a second look"),
+        pytest.param("no_claim", "overlaps", id="callbacks overlap"),
+        pytest.param("bit_lost", "hung", id="one bit in 200 is thrown away"),
+        pytest.param("recovery_no_put_back", "hung", id="what a dead worker held is not put back"),
+        pytest.param("claimed_dropped", "hung", id="a claimed channel is not run again"),
+        pytest.param("no_second_look", "hung", id="a worker sleeps without a second look"),
     ],
 )
 def test_a_core_with_a_mistake_is_caught(
-    broken: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, count: str, seconds: int
+    broken: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, count: str
 ) -> None:
     """With one mistake in the core the storm fails in time, says how, and keeps its trace."""
     monkeypatch.setenv(MISTAKE, mistake)
 
-    with failed(broken, seconds) as (result, errors):
+    with failed(broken, LONGEST) as (result, errors):
         assert result[count] > 0, errors[-4000:]
 
 

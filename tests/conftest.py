@@ -15,7 +15,7 @@ from tests.guardian import guarded
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes that share the work have a /dev/shm each, and all that tests start hears of Ctrl-C.
+    """Refuses processes that share the work and one /dev/shm, and lets all that tests start hear of Ctrl-C.
 
     On one /dev/shm a daemon of one process would remove, at its start, what a test of another has abandoned,
     and a test be blamed for what it never had. A shell has what it starts in the background ignore SIGINT,
@@ -23,13 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hasattr(config, "workerinput") and _mounts("self") == _mounts(os.getppid()):
-        pytest.exit("tests run side by side with a /dev/shm each, as ./dev test starts them: no -n", 2)
-
-
-def _mounts(process: int | str) -> str:
-    """The name of the mount namespace that a process is in."""
-    return os.readlink(f"/proc/{process}/ns/mnt")
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError("-n: processes side by side need a /dev/shm each: ./dev test without options")
 
 
 @pytest.fixture(scope="session", autouse=True)

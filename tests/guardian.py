@@ -19,6 +19,7 @@ from typing import Final
 from tests import leftovers
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+READY: Final = b"ready\n"
 PASSES: Final = 5
 """A process may start another in the moment of its end; one that cannot be ended is not waited for."""
 
@@ -30,10 +31,10 @@ def guarded() -> Iterator[None]:
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
     ) as guardian:
-        assert guardian.stdout is not None
-        # From here on it knows what was there before.
-        guardian.stdout.readline()
         try:
+            # From here on it knows what was there before.
+            if guardian.stdout is None or guardian.stdout.readline() != READY:
+                raise RuntimeError("the guardian of this session did not start")
             yield
         finally:
             guardian.kill()
@@ -43,7 +44,7 @@ def main(pid: int) -> None:
     """Wait for the end of that process, then clean up behind it."""
     session = os.pidfd_open(pid)
     before = leftovers.snapshot()
-    print("ready", flush=True)
+    os.write(sys.stdout.fileno(), READY)
     select.select([session], [], [])
     for _ in range(PASSES):
         if not leftovers.remove_leftovers(before):

@@ -1,5 +1,8 @@
 """What a test may leave behind on the machine: nothing. Finds it, removes it, and says what it was.
 
+Directories for sockets and logs are made here, under names by which they are found when their session is
+dead.
+
 A test owns what appeared while it ran: shared-memory objects of sets nobody holds alive, processes, threads
 and descriptors. Other daemons of the same machine go on meanwhile and are left alone: a set whose table is
 locked belongs to a living daemon or peer, and a process counts only if it is our child or carries our mark.

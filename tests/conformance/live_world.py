@@ -4,7 +4,7 @@ No waiting for silence: a daemon's status counts the packets it has read from ea
 is sent before it reads on, so once the counts agree, what is not in the sockets will not come.
 """
 
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tests import leftovers
 from tests.conformance import script
 from tests.conformance.script import Attributes, Script
 from tests.conformance.world import CannotPlay, World
@@ -89,9 +90,8 @@ class Daemons:
 
     def _start(self) -> Daemon:
         if self._running is None:
-            directory = Path(
-                self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vmb-", dir="/tmp"))
-            )
+            directory = leftovers.make_directory()
+            self._stack.callback(shutil.rmtree, directory)
             self._running = Daemon(directory)
             self._stack.callback(self._running.close)
             self._running.wait_ready()

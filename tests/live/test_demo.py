@@ -1,6 +1,7 @@
 """The demo end to end: it loses nothing, and leaves nothing behind however it ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import leftovers
 from tests.live.demo_run import run_demo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +69,21 @@ def test_one_vp_and_one_channel_is_a_demo_too() -> None:
     assert result["per_mode"]["credit"]["callbacks"] > 0
 
 
-def start_demo(*arguments: str) -> "subprocess.Popen[bytes]":
+@pytest.mark.live
+def test_the_run_that_finds_a_missing_second_look_hangs_nothing() -> None:
+    """The build as shipped passes the run in which tests/storm/test_mistakes.py finds the mistake."""
+    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1")
+
+    assert (status, result["hung"], result["lost"]) == (0, 0, 0), errors
+
+
+def start_demo(*arguments: str, temporary: Path | None = None) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "vmbusd", "demo", "--json", "--seconds", "60", *arguments],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env=os.environ | ({"TMPDIR": str(temporary)} if temporary else {}),
     )
 
 
@@ -114,9 +125,13 @@ def test_shared_objects_show_during_a_run_and_go_with_it() -> None:
 
 @pytest.mark.live
 def test_a_killed_demo_leaves_no_process_and_the_next_start_removes_its_objects() -> None:
-    """kill -9 of the demo ends its daemon, hosts and workers; one new start leaves /dev/shm as it was."""
+    """kill -9 of the demo ends its daemon, hosts and workers; one new start leaves /dev/shm as it was.
+
+    What stays is the daemon's log.
+    """
     before = objects()
-    demo = start_demo("--vps", "2", "--channels", "4")
+    temporary = leftovers.make_directory()
+    demo = start_demo("--vps", "2", "--channels", "4", temporary=temporary)
     try:
         # The daemon, two hosts, two workers: one that is started later would be missed.
         wait_until(lambda: len(descendants(demo.pid)) == 5)
@@ -125,6 +140,8 @@ def test_a_killed_demo_leaves_no_process_and_the_next_start_removes_its_objects(
         demo.kill()
         demo.wait()
     wait_until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+    assert [path.name for path in temporary.glob("*/*")] == ["log"]
+    shutil.rmtree(temporary)
 
     status, _, errors = run_demo("--seconds", "0.1", "--vps", "1", "--channels", "1")
 

@@ -63,13 +63,8 @@ def test_a_sleep_without_its_second_look_hangs_the_channel(
     assert "relid 1 is hung" in errors
 
 
-@pytest.mark.parametrize("mistake", ["", "no mistake of that name"])
-def test_the_same_build_without_a_mistake_passes(
-    broken: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
-) -> None:
-    """What finds the mistake passes the core that could make it and does not."""
-    monkeypatch.setenv(MISTAKE, mistake)
-
-    status, result, errors = run_demo("--seconds", "3", "--vps", "2", "--channels", "1", root=broken)
+def test_the_same_build_without_a_mistake_hangs_nothing(broken: Path) -> None:
+    """The run that finds the mistake passes the core that could make it and does not."""
+    status, result, errors = run_demo("--seconds", "10", "--vps", "2", "--channels", "1", root=broken)
 
     assert (status, result["hung"], result["lost"]) == (0, 0, 0), errors

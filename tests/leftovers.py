@@ -27,8 +27,9 @@ PREFIXES = ("vmbusd-", "sem.vmbusd-")
 MARK = "VMBUSD_TEST_SESSION"
 # Sockets' names are short, so that their directories cannot lie where pytest has its own.
 TEMPORARY = Path("/tmp")
-# Processes told to end, and descriptors in the hands of a thread that ends, get this long.
-SETTLE = 2.0
+# Processes told to end, and descriptors in the hands of a thread that ends, get this long: a child may only
+# just have begun to start when its parent ends.
+SETTLE = 20.0
 # struct flock: type, whence, start, length, pid.
 FLOCK = struct.Struct("hhqqi")
 

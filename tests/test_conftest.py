@@ -75,6 +75,7 @@ def test_a_child_that_was_not_waited_for_is_found() -> None:
     """A zombie is a leftover too."""
     before = leftovers.snapshot()
     pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     assert remove_leftovers(before) == [f"process {pid}: ended, but nobody waited for it"]
 
@@ -116,7 +117,7 @@ def test_what_ends_soon_is_no_leftover() -> None:
 
     threading.Thread(target=end).start()
 
-    assert remove_leftovers(before) == []
+    assert leftovers.remove_leftovers(before) == []
 
 
 def test_a_runtime_directory_is_short_and_empty(runtime_dir: Path) -> None:

@@ -34,11 +34,14 @@ NAMESPACE = ["unshare", "-m", *(["-Ur"] if os.geteuid() else []), "sh", "-c"]
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """The first true value of `condition`, looked at again and again; fails naming `what` in the end."""
     deadline = time.monotonic() + patience
-    while not (value := condition()):
-        if time.monotonic() > deadline:
+    while True:
+        # The clock first: whoever is halted between the two looks once more.
+        late = time.monotonic() > deadline
+        if value := condition():
+            return value
+        if late:
             raise AssertionError(f"within {patience:g} s: {what}")
         time.sleep(0.005)
-    return value
 
 
 GOES_ON = "it goes on"
@@ -102,6 +105,8 @@ class Daemon:
     def ask(self, request: requests.Request) -> dict[str, Any]:
         """The result of one admin request, over a connection of its own."""
         with AdminClient(self.runtime_dir) as client:
+            # Some answers come only shortly before the client would give up.
+            client._sock.settimeout(ORDER_PATIENCE)
             return client.ask(request)
 
     def status(self, partition: str) -> dict[str, Any]:

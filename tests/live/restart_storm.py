@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 from uuid import UUID
 
-from guest_client import Channel, Guest
+from guest_client import Channel, Guest, batches
 from host_client import Device, Host
 from host_client.channel import Channel as HostChannel
 from tests.live.daemon import Daemon, eventually
@@ -167,6 +168,8 @@ def restart_storm(runtime_dir: Path) -> Iterator[Scene]:
     scene: Scene | None = None
     try:
         with ExitStack() as stack:
+            # A retarget may have to outlast the deaths and starts of two daemons.
+            stack.enter_context(mock.patch.object(batches, "OPEN_TIMEOUT", 60.0))
             shares = [CHANNELS // 2, CHANNELS // 2]
             stormers = stack.enter_context(hosts(runtime_dir, PARTITION, shares))
             host = stack.enter_context(Host.connect(PARTITION, runtime_dir=runtime_dir))

@@ -105,7 +105,7 @@ class Talker(Driver):
 
     def on_packets(self, channel: Channel, _packets: Sequence[Packet]) -> None:
         for number in range(64):
-            channel.send(packet(number, FLOOD))
+            channel.send(packet(number, FLOOD), timeout=None)
             channel.state[:8] = (number + 1).to_bytes(8, "little")
 
 

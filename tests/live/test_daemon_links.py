@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.live.daemon import Daemon, daemon, eventually, seqpacket
+from tests.live.daemon import PATIENCE, Daemon, daemon, eventually, seqpacket
 from tests.live.peers import (
     device,
     farewell,
@@ -328,6 +328,7 @@ def test_a_flood_of_connections_is_answered_politely(runtime_dir: Path) -> None:
 
             assert texts == {"vmbusd is at its limit: too many open files"}
             with socket.socket(socket.AF_UNIX) as admin:
+                admin.settimeout(PATIENCE)
                 admin.connect(str(runtime_dir / paths.ADMIN_SOCKET))
                 assert json.loads(admin.recv(4096))["error"]["text"] == "too many open files"
         for sock in flood:

@@ -215,8 +215,10 @@ def test_spurious_bits_harm_nobody(runtime_dir: Path, where: dict[str, Any]) -> 
         eventually(lambda: faults.fired() > 2000, "bits were set")
         let_pass(scene, 1000)
         if not where:
-            workers = running.status("storm")["workers"]
-            assert all(each["statistics"]["spurious"] > 0 for each in workers)
+            eventually(
+                lambda: all(each["statistics"]["spurious"] for each in running.status("storm")["workers"]),
+                "every VP has some",
+            )
         faults.close()
         scene.stop_retargeting()
         judge(scene)

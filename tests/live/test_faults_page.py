@@ -22,9 +22,10 @@ def test_the_example_loses_doorbells_and_rescues_signals(runtime_dir: Path, tmp_
     with (
         daemon(runtime_dir, "--partition", "demo") as vmbusd,
         running(DEVICE, device, runtime_dir),
-        running(example, printed, runtime_dir) as program,
     ):
-        eventually(lambda: program.poll() is not None, "it ends", 60)
+        eventually(lambda: vmbusd.status("demo")["channels"], "its channel")
+        with running(example, printed, runtime_dir) as program:
+            eventually(lambda: program.poll() is not None, "it ends", 60)
         found = re.fullmatch(r"doorbells lost: (\d+) signals rescued: (\d+)\n", printed.read_text())
         assert found is not None, printed.read_text()
         assert int(found[1]) > 0

@@ -12,7 +12,7 @@ import pytest
 from guest_client import Channel, Driver, Guest, monitor
 from guest_client import guest as guest_module
 from tests.live.daemon import PATIENCE, ROOT, eventually
-from tests.live.guest_drivers import PINNED, CannotBeMade, Counter, Failing, Slow
+from tests.live.guest_drivers import HELD, PINNED, CannotBeMade, Counter, Failing, Held
 from tests.live.guest_support import (
     MODES,
     Mode,
@@ -27,6 +27,7 @@ from tests.live.guest_support import (
 )
 from vmbusd.abi import layout
 from vmbusd.abi.errors import ChannelGone, RefusedError, TimedOut, UsageError, VmbusError
+from vmbusd.testing.faults import Faults, Kind
 
 pytestmark = pytest.mark.live
 
@@ -142,6 +143,9 @@ def test_a_rescind_removes_an_open_channel(world: World, mode: Mode) -> None:
             eventually(lambda: driver.removals == [2], "its driver hears of the rescind")
             with pytest.raises(ChannelGone):
                 channels[1].open()
+            # The driver hears of it before the relid is given back.
+            eventually(lambda: len(guest.channels) == 2, "it is released")
+            guest.statistics()
             world.offer()
             eventually(lambda: [channel.relid for channel in guest.channels] == [1, 2, 3], "relid 2 again")
             eventually(lambda: guest.channels[1].is_open, "the new channel opens by itself")
@@ -154,17 +158,19 @@ def test_a_rescind_removes_an_open_channel(world: World, mode: Mode) -> None:
 
 def test_a_rescind_waits_for_the_callback(world: World) -> None:
     """A callback that runs when RESCIND comes ends first, then the channel is removed (case 136)."""
-    (offer,) = world.offer()
-    driver = Slow()
+    offer = world.host.offer(Signaller(HELD))
+    driver = Held()
     with world.guest(driver) as guest:
         (channel,) = begin(guest)
         eventually(lambda: offer.channel is not None, "the device hears of the open")
         produce(offer)
         eventually(lambda: guest._connection.space.blocks.claim(channel.event_flag), "the callback runs")
+        state = channel.state
         revoking = threading.Thread(target=world.host.revoke, args=(offer,))
         revoking.start()
         eventually(lambda: not channel.is_open, "the slot is closed")
         assert driver.removals == []
+        state[-1] = 1
         eventually(lambda: driver.removals == [1], "it is removed")
         assert channel.interrupts in (0, 1)
         revoking.join()
@@ -229,7 +235,7 @@ def test_what_cannot_be_is_refused_with_its_name(world: World) -> None:
         with pytest.raises(UsageError, match="3 VPs: partition demo has 2"):
             guest.start(vps=3)
         with pytest.raises(UsageError, match="has a driver already"):
-            guest.register(Slow())
+            guest.register(Counter())
         with pytest.raises(UsageError, match="CPU 4096 is not one of"):
             guest.start(cpus=[4096])
 
@@ -299,7 +305,9 @@ def test_the_command_names_what_is_wrong(world: World) -> None:
 
 def test_an_unanswered_contact_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest whose first contact is not answered in time is told which partition, and has left it."""
-    monkeypatch.setattr(guest_module, "CONTACT_TIMEOUT", 0.0)
-    with pytest.raises(TimedOut, match="demo: no answer to the first contact"):
-        Guest.attach("demo", runtime_dir=world.directory)
+    monkeypatch.setattr(guest_module, "CONTACT_TIMEOUT", 0.1)
+    with Faults("demo", runtime_dir=world.directory) as faults:
+        faults.add(Kind.DROP_MESSAGE, messages=["VERSION_RESPONSE"])
+        with pytest.raises(TimedOut, match="demo: no answer to the first contact"):
+            Guest.attach("demo", runtime_dir=world.directory)
     eventually(lambda: world.daemon.status("demo")["guest"] is None, "it has left")

@@ -205,7 +205,7 @@ def test_a_dropped_channel_is_closed(world: World) -> None:
 def test_suspend_and_resume(world: World, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices are found again by their instance and served on, whatever relid they have; one that is not
     offered again is removed after a while (cases 174, 175)."""
-    monkeypatch.setattr(suspension, "RESUME_WAIT", 0.5)
+    monkeypatch.setattr(suspension, "RESUME_WAIT", 4.0)
     offers = sorted(world.offer(3), key=lambda offer: offer.instance)
     driver = Counter()
     with attached(world, driver) as guest:

@@ -38,7 +38,7 @@ def losses(design: dict[str, Any]) -> dict[str, int]:
 @pytest.mark.live
 def test_the_lists_drop_interrupts_and_the_table_drops_none() -> None:
     """A short storm with moves shows it, and every count agrees with the cells (case 154)."""
-    status, output, errors = run_lab("--json", "--seconds", "3", "--vps", "4", "--channels", "128")
+    status, output, errors = run_lab("--json", "--seconds", "8", "--vps", "4", "--channels", "128")
 
     assert status == 0, errors
     result = json.loads(output)

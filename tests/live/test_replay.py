@@ -173,10 +173,27 @@ def test_a_replay_that_loses_nothing_is_a_failure(
         assert not played[design]["outcome"]["hung"]
 
 
+ENDLESS = """
+import sys
+from vmbusd.__main__ import main
+from vmbusd.lab import replay
+
+every_order = replay.every_order
+
+def again(guest):
+    while True:
+        yield from every_order(guest)
+
+replay.every_order = again
+sys.exit(main(["lab", "--replay", "all"]))
+"""
+"""`vmbusd lab --replay all`, over and over: it is not done before it is ended, however slow we are."""
+
+
 @pytest.mark.parametrize("between_steps", [False, True])
 def test_a_replay_that_is_ended_leaves_nothing(between_steps: bool) -> None:
     """SIGTERM while the scene is set, or between two steps, ends the daemon, the links and every object."""
-    process = subprocess.Popen([sys.executable, "-m", "vmbusd", "lab", "--replay", "all"], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT)
     try:
         _, runtime_dir = eventually(lambda: daemon_of(process.pid), "its daemon")
         eventually(lambda: has_objects(runtime_dir), "its objects")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import leftovers
 from tests.live.daemon import Daemon, daemon, eventually
 from tests.live.peers import farewell
 from tests.live.restart_storm import CHANNELS, PATIENCE, VPS, Scene, kill_often, restart_storm
@@ -218,8 +219,10 @@ def test_a_guest_that_dies_while_no_daemon_runs_is_unloaded(absence: Absence) ->
         )
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guest:
             assert guest.stdout is not None
-            assert len(guest.stdout.readline().split()) == VPS
+            workers = [int(pid) for pid in guest.stdout.readline().split()]
+            assert len(workers) == VPS
             guest.terminate()
+        eventually(lambda: not any(map(leftovers.runs, workers)), "its workers have ended")
 
 
 def test_a_host_that_is_stopped_over_a_restart_answers_when_it_goes_on(absence: Absence) -> None:

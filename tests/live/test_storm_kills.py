@@ -128,7 +128,7 @@ def test_a_busy_worker_sleeps_by_the_batch(runtime_dir: Path) -> None:
         scene.start()
         let_pass(scene, 50_000)
         before = scene.vp_totals()
-        let_pass(scene, 500_000)
+        let_pass(scene, 500_000, 100)
         after = scene.vp_totals()
         ran = after["callbacks"] - before["callbacks"]
         # A sender that wakes a VP for each word it sets, instead of for its batch, makes it 5 in 100.

@@ -13,7 +13,7 @@ from vmbusd.abi.lasting import Lasting
 from vmbusd.abi.link import Kind, Role
 
 PATIENCE = 10.0
-GRACE = 0.2
+GRACE = 1.0
 
 
 @dataclass
@@ -56,8 +56,10 @@ class Daemon:
             end.close()
 
 
-def welcome(token: bytes = b"t" * 16, received: int = 0, grace: int = int(GRACE * 1000)) -> link.Welcome:
-    return link.Welcome(layout.ABI_VERSION, 1, layout.PAGE, 1, 0, 0, 1, token, received, grace, 0, b"")
+def welcome(token: bytes = b"t" * 16, received: int = 0, grace: float = PATIENCE) -> link.Welcome:
+    return link.Welcome(
+        layout.ABI_VERSION, 1, layout.PAGE, 1, 0, 0, 1, token, received, int(grace * 1000), 0, b""
+    )
 
 
 def attached(daemon: Daemon, greeting: link.Welcome) -> Lasting:

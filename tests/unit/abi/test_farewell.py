@@ -105,7 +105,7 @@ def test_the_end_keeps_nothing_of_who_hears_of_it(daemon: Daemon, client: Lastin
 def test_the_time_of_a_farewell_is_limited(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody hangs at the end because no daemon is there."""
     monkeypatch.setattr(away, "LAST_RETRY", 0.01)
-    client = attached(daemon, welcome(grace=60000))
+    client = attached(daemon, welcome(grace=60))
     daemon.refuses = 10**6
     daemon.lose()
     begun = time.monotonic()

@@ -247,7 +247,7 @@ def test_a_second_look_counts_what_it_rescued(world: World) -> None:
 def test_a_spin_that_pays_saves_the_sleep(world: World) -> None:
     """What comes within the spin is served without a sleep."""
     world.open(5)
-    worker = world.worker(spin=0.5)
+    worker = world.worker(spin=1.0)
     thread = threading.Thread(target=worker.run)
     thread.start()
     until(lambda: world.statistics()["passes"] > 0)

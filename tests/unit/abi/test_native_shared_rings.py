@@ -261,7 +261,7 @@ def napping() -> Iterator[Napping]:
 
 def test_a_nap_ends_with_the_channels_signal(napping: Napping) -> None:
     """The signal ends the wait inside the callback, and is served once more after it."""
-    napping.start((FLAG, 1.0), (FLAG, 0.001))
+    napping.start((FLAG, 20.0), (FLAG, 0.001))
     napping.route.signal()
     napping.wait_for(["called", True, False, "called"])
 

@@ -218,7 +218,7 @@ def test_too_many_packets_before_an_answer() -> None:
     pair = Pair(1 << 16)
     pair.host.send_many([b""] * (HELD_PACKETS + 1))
     with pytest.raises(ResourceError, match="before the answer"):
-        pair.guest.request(b"?", timeout=1)
+        pair.guest.request(b"?", timeout=PATIENCE)
 
 
 def test_only_who_was_asked_answers(pair: Pair) -> None:

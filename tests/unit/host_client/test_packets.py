@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from host_client import AsyncHost, Channel
-from host_client.feed import GUARD_DELAY
+from host_client import AsyncHost, Channel, feed
 from tests.unit.host_client.fake_daemon import FakeDaemon
 from tests.unit.host_client.probe import connected, offered, open_request
 from tests.unit.host_client.ring_devices import PATIENCE, Plain, Taker, eventually, first_of, opened
@@ -241,22 +240,27 @@ def test_memory_that_packets_name(daemon: FakeDaemon, guest: RingGuest) -> None:
             channel.gpadl(78)
 
 
-def test_a_guest_that_missed_the_wake_up(daemon: FakeDaemon, guest: RingGuest) -> None:
+@pytest.fixture
+def guard_delay(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Long enough that nobody is halted for so long between two steps of a test."""
+    monkeypatch.setattr(feed, "GUARD_DELAY", 1.0)
+    return feed.GUARD_DELAY
+
+
+def test_a_guest_that_missed_the_wake_up(daemon: FakeDaemon, guest: RingGuest, guard_delay: float) -> None:
     """Packets sent before the answer to the open are announced once more after the guard delay (case 073)."""
     device = Taker()
     device.opening = lambda channel: channel.send(b"12345678")
     with connected(daemon) as (host, peer), host.serving():
         opened(host, peer, guest, device)
         assert guest.heard()
-        begun = time.monotonic()
         eventually(guest.heard)
-        assert time.monotonic() - begun < 10 * GUARD_DELAY
         assert host.statistics()["unstuck"] == 1
-        time.sleep(2 * GUARD_DELAY)
+        time.sleep(2 * guard_delay)
         assert not guest.heard()
 
 
-def test_no_early_ring_after_a_reopen(daemon: FakeDaemon, guest: RingGuest) -> None:
+def test_no_early_ring_after_a_reopen(daemon: FakeDaemon, guest: RingGuest, guard_delay: float) -> None:
     """Closed and opened again within the guard delay: the delay starts again (case 074)."""
     device = Taker()
     device.opening = lambda channel: channel.send(b"12345678")
@@ -264,7 +268,7 @@ def test_no_early_ring_after_a_reopen(daemon: FakeDaemon, guest: RingGuest) -> N
         offer = offered(host, peer, device)
         first = time.monotonic()
         guest.open(peer, offer.id)
-        time.sleep(GUARD_DELAY / 2)
+        time.sleep(guard_delay / 2)
         peer.ask(device_link.Close(offer.id, 1))
         peer.expect(device_link.Closed)
         guest.open(peer, offer.id, 2)
@@ -272,8 +276,8 @@ def test_no_early_ring_after_a_reopen(daemon: FakeDaemon, guest: RingGuest) -> N
         guest.heard()
         eventually(guest.heard)
         heard = time.monotonic()
-        assert heard - second > 0.8 * GUARD_DELAY
-        assert heard - first > 1.2 * GUARD_DELAY
+        assert heard - second > 0.8 * guard_delay
+        assert heard - first > 1.2 * guard_delay
         assert host.statistics()["unstuck"] == 1
 
 

@@ -20,8 +20,6 @@ from tests import leftovers
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 READY: Final = b"ready\n"
-SETTLE: Final = 2.0
-"""What has lost its session, and ends of itself, gets this long in seconds."""
 PASSES: Final = 5
 """A process may start another in the moment of its end; one that cannot be ended is not waited for."""
 
@@ -49,7 +47,7 @@ def main(pid: int) -> None:
     os.write(sys.stdout.fileno(), READY)
     select.select([session], [], [])
     for _ in range(PASSES):
-        if not leftovers.remove_leftovers(before, SETTLE):
+        if not leftovers.remove_leftovers(before):
             break
     leftovers.remove_files()
 

@@ -28,8 +28,8 @@ MARK = "VMBUSD_TEST_SESSION"
 # Sockets' names are short, so that their directories cannot lie where pytest has its own.
 TEMPORARY = Path("/tmp")
 # Processes told to end, and descriptors in the hands of a thread that ends, get this long: a child may only
-# just have begun to start when its parent ends.
-SETTLE = 20.0
+# just have begun to start when its parent ends, and the machine may halt it for a second or two.
+SETTLE = 5.0
 # struct flock: type, whence, start, length, pid.
 FLOCK = struct.Struct("hhqqi")
 

@@ -252,9 +252,11 @@ def test_a_guest_that_missed_the_wake_up(daemon: FakeDaemon, guest: RingGuest, g
     device = Taker()
     device.opening = lambda channel: channel.send(b"12345678")
     with connected(daemon) as (host, peer), host.serving():
+        begun = time.monotonic()
         opened(host, peer, guest, device)
         assert guest.heard()
         eventually(guest.heard)
+        assert 0.8 * guard_delay < time.monotonic() - begun < 10 * guard_delay
         assert host.statistics()["unstuck"] == 1
         time.sleep(2 * guard_delay)
         assert not guest.heard()
